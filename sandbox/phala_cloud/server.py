@@ -1,0 +1,92 @@
+"""Serving the sandbox with uvicorn, in this process or as one of its own.
+
+`python -m sandbox.phala_cloud.server --database FILE [--rpc-url URL] [--port N]` prints its address once it
+listens.
+"""
+
+import argparse
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from sandbox.phala_cloud.app import create_app
+from sandbox.phala_cloud.faults import TransportRegistry
+
+HOST = "127.0.0.1"
+
+
+def make_server(database_path: Path, rpc_url: str | None) -> uvicorn.Server:
+    """A server with the options the sandbox needs.
+
+    uvicorn's access log stays off: it prints queries, and a commit token may be in one.
+    """
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(database_path, rpc_url=rpc_url),
+            http=TransportRegistry,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        ),
+    )
+
+
+def listen(port: int = 0) -> socket.socket:
+    """A listening socket on the local host; port 0 takes a free one."""
+    listener = socket.create_server((HOST, port), backlog=256)
+    listener.setblocking(False)
+    return listener
+
+
+@contextmanager
+def running(database_path: Path, *, rpc_url: str | None = None, port: int = 0) -> Iterator[str]:
+    """The sandbox in a thread of this process; gives its base address, such as `http://127.0.0.1:43210`.
+
+    Raises:
+        RuntimeError: it did not start.
+    """
+    server = make_server(database_path, rpc_url)
+    with listen(port) as listener:
+        address = address_of(listener)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="phala-cloud")
+        thread.start()
+        try:
+            yield address
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def address_of(listener: socket.socket) -> str:
+    """The http address of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+def main(arguments: list[str]) -> int:
+    """Run until interrupted."""
+    parser = argparse.ArgumentParser(prog="sandbox.phala_cloud.server", description=__doc__)
+    parser.add_argument("--database", type=Path, required=True, help="SQLite file that holds the state")
+    parser.add_argument("--rpc-url", help="JSON-RPC address of the chain the app contracts are on")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (a free one by default)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    # httpx logs the addresses it calls; they are receivers' and may hold credentials.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    server = make_server(options.database, options.rpc_url)
+    with listen(options.port) as listener:
+        sys.stdout.write(f"{address_of(listener)}\n")
+        sys.stdout.flush()
+        server.run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
