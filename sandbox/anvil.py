@@ -18,6 +18,8 @@ from typing import Any, Self
 
 import httpx
 
+from sandbox.jsonrpc import JsonRpc
+
 CHAIN_ID = 31337
 MNEMONIC = "test test test test test test test test test test test junk"  # anvil's public default
 _START_SECONDS = 30.0
@@ -28,20 +30,6 @@ _POLL_SECONDS = 0.02
 
 class AnvilError(RuntimeError):
     """anvil is missing, did not start, or died; the message ends with its last output lines."""
-
-
-class RpcError(RuntimeError):
-    """A JSON-RPC answer that carries `error`.
-
-    Attributes:
-        code: the JSON-RPC error code.
-        data: its `data` member (revert data as 0x-prefixed hex, where the node gives it), or None.
-    """
-
-    def __init__(self, method: str, error: dict[str, Any]) -> None:
-        super().__init__(f"{method}: {error.get('message')} (code {error.get('code')})")
-        self.code: int | None = error.get("code")
-        self.data: Any = error.get("data")
 
 
 def find_anvil(roots: tuple[Path, ...] | None = None) -> Path:
@@ -105,7 +93,7 @@ class Anvil:
         if state is not None:
             arguments.append("--preserve-historical-states")  # reads at old blocks work after a restart too
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
-        self._client = httpx.Client(timeout=30)
+        self._json_rpc: JsonRpc | None = None
         self._process = subprocess.Popen(  # noqa: S603 - the binary of our own node_modules, no shell
             [find_anvil(), *arguments],
             stdin=subprocess.DEVNULL,
@@ -129,6 +117,7 @@ class Anvil:
                 self.port = int(listening[1])
                 self.rpc_url = f"http://127.0.0.1:{self.port}"
                 self.ws_url = f"ws://127.0.0.1:{self.port}"
+                self._json_rpc = JsonRpc(self.rpc_url)
                 self.rpc("anvil_setLoggingEnabled", [False])  # else every call is printed
                 return
             time.sleep(_POLL_SECONDS)
@@ -158,21 +147,20 @@ class Anvil:
             AnvilError: the child has died.
             httpx.TransportError: no answer, though it lives.
         """
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or []}
+        if self._json_rpc is None:
+            raise AnvilError("anvil is not listening yet")
         try:
-            answer = self._client.post(self.rpc_url, json=request).json()
+            return self._json_rpc(method, params)
         except httpx.TransportError:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_DYING_SECONDS)  # a lost connection shows before the exit does
             self._check_alive()
             raise
-        if "error" in answer:
-            raise RpcError(method, answer["error"])
-        return answer["result"]
 
     def stop(self) -> None:
         """Stop the child (writing the state file, if one was given); harmless when already stopped."""
-        self._client.close()
+        if self._json_rpc is not None:
+            self._json_rpc.close()
         if self._process.poll() is None:
             self._process.terminate()
             try:
