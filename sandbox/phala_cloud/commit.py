@@ -105,9 +105,7 @@ def _counts(world: World, cvm: Cvm, prepared: Prepare) -> bool:
     )
 
 
-def _check_chain(
-    world: World, cvm: Cvm, compose_hash: str, transaction_hash: str, *, unregistered: int
-) -> None:
+def _check_chain(world: World, cvm: Cvm, compose_hash: str, transaction_hash: str, *, unregistered: int) -> None:
     """The allowlist first, then the transaction.
 
     A hash that is not on the list is 465 at commit-update, but 468 where the transaction shows that it once

@@ -83,9 +83,7 @@ def validate(document: Json) -> None:
 
 def _parse(compose_file: str) -> dict[str, Any]:
     try:
-        parsed = yaml.load(
-            compose_file, Loader=yaml.CSafeLoader
-        )  # the C twin of safe_load, five times faster
+        parsed = yaml.load(compose_file, Loader=yaml.CSafeLoader)  # the C twin of safe_load, five times faster
     except yaml.YAMLError as error:
         raise errors.compose_invalid(str(error)) from error
     if not isinstance(parsed, dict):

@@ -136,9 +136,7 @@ class Control:
 
     def add_mishap(self, cvm: str, kind: str, detail: str | None = None) -> None:
         """Let a CVM's next operation go wrong: `operation_failure`, `boot_failure` or `other_compose`."""
-        self._json(
-            "POST", f"/cvms/{cvm}/mishaps", {"kind": kind} | ({} if detail is None else {"detail": detail})
-        )
+        self._json("POST", f"/cvms/{cvm}/mishaps", {"kind": kind} | ({} if detail is None else {"detail": detail}))
 
     def hold(self, cvm: str, seconds: float = 3600.0) -> str:
         """Keep a CVM busy with another operation (409); answers its correlation id."""

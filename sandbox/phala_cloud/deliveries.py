@@ -42,7 +42,8 @@ class Deliverer:
     def _due(self) -> list[sqlite3.Row]:
         return self._world.database.all(
             "SELECT d.*, w.secret AS secret, w.url AS url"
-            " FROM deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE d.next_attempt_at <= ? ORDER BY d.next_attempt_at, d.id",
+            " FROM deliveries d JOIN webhooks w ON w.id = d.webhook_id"
+            " WHERE d.next_attempt_at <= ? ORDER BY d.next_attempt_at, d.id",
             self._world.clock.now(),
         )
 

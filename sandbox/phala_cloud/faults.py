@@ -1,8 +1,8 @@
 """Misbehaviour on request: for the next matching requests, answer late, wrongly, or not at all.
 
 A fault acts `before` the request is handled (nothing happens but the fault) or `after` (the effect happens,
-its answer is lost). Only an ASGI middleware can hold an answer back; a dropped connection needs the connection
-itself, which `TransportRegistry` finds by the client's address.
+its answer is lost). Only an ASGI middleware can hold an answer back; dropping takes the connection itself,
+which `TransportRegistry` finds by the client's address.
 """
 
 import asyncio

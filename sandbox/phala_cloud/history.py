@@ -55,9 +55,7 @@ def operations_page(  # noqa: PLR0913 - the endpoint's filters
 def revisions_page(world: World, cvms: Collection[Cvm], page: int, page_size: int) -> Json:
     """Revisions of an app's CVMs, newest first."""
     ids = {cvm.id for cvm in cvms}
-    rows = [
-        row for row in world.database.all("SELECT * FROM revisions ORDER BY id DESC") if row["cvm_id"] in ids
-    ]
+    rows = [row for row in world.database.all("SELECT * FROM revisions ORDER BY id DESC") if row["cvm_id"] in ids]
     first = (page - 1) * page_size
     return {
         "revisions": [_revision(world, row) for row in rows[first : first + page_size]],

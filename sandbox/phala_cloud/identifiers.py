@@ -35,8 +35,7 @@ def find_cvm(database: Database, identifier: str, workspace: Workspace | None) -
             ambiguity,
             "The identifier matches several CVMs",
             details=[
-                {"field": "cvm_id", "value": cvm.vm_uuid, "message": f"{cvm.name} is one of them"}
-                for cvm in visible
+                {"field": "cvm_id", "value": cvm.vm_uuid, "message": f"{cvm.name} is one of them"} for cvm in visible
             ],
             suggestions=["Use the CVM's UUID"],
         )

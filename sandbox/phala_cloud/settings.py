@@ -50,8 +50,7 @@ class SettingsStore:
         with self._database.transaction():
             settings = Settings.model_validate(self.get().model_dump() | changes)
             self._database.run(
-                "INSERT INTO settings VALUES ('settings', ?)"
-                " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                "INSERT INTO settings VALUES ('settings', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 json.dumps(settings.model_dump()),
             )
         return settings

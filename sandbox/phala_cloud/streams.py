@@ -23,9 +23,7 @@ class Streams:
         self._lock = threading.Lock()
         self._closing = threading.Event()
 
-    def open(
-        self, world: World, workspace: Workspace, cvm: Cvm, target: str, pace: tuple[int, int]
-    ) -> Iterator[str]:
+    def open(self, world: World, workspace: Workspace, cvm: Cvm, target: str, pace: tuple[int, int]) -> Iterator[str]:
         """Reserve a place and answer the stream's text; `pace` is interval and timeout in seconds.
 
         Raises:

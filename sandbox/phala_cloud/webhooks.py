@@ -102,9 +102,7 @@ def emit(world: World, workspace: Workspace, event_type: str, data: Json) -> Non
             _queue(world, hook, event_type, event)
 
 
-def _queue(
-    world: World, hook: sqlite3.Row, event_type: str, event: Json, original_event_id: str = ""
-) -> None:
+def _queue(world: World, hook: sqlite3.Row, event_type: str, event: Json, original_event_id: str = "") -> None:
     """Store one delivery, due at once."""
     now = world.clock.now()
     world.database.insert(

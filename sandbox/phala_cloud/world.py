@@ -46,8 +46,7 @@ class World:
     def ledger(self, kind: str | None, vm_uuid: str | None) -> list[dict[str, Any]]:
         """The ledger, oldest first, narrowed to a kind and a CVM if given."""
         rows = self.database.all(
-            "SELECT * FROM ledger WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR vm_uuid = ?2)"
-            " ORDER BY seq",
+            "SELECT * FROM ledger WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR vm_uuid = ?2) ORDER BY seq",
             kind,
             vm_uuid,
         )
