@@ -1,0 +1,98 @@
+"""Blocks, logs and what they prove. Pure.
+
+Event topics of DstackApp: nothing is indexed, the value is the log's data.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from eth_utils.crypto import keccak
+
+
+class FactKind(StrEnum):
+    """What a log of an app contract says."""
+
+    HASH_ADDED = "hash_added"
+    HASH_REMOVED = "hash_removed"
+    DEVICE_ADDED = "device_added"
+    DEVICE_REMOVED = "device_removed"
+    ANY_DEVICE_SET = "any_device_set"
+
+
+TOPICS: Final[dict[str, FactKind]] = {
+    "0x" + keccak(text=signature).hex(): kind
+    for signature, kind in {
+        "ComposeHashAdded(bytes32)": FactKind.HASH_ADDED,
+        "ComposeHashRemoved(bytes32)": FactKind.HASH_REMOVED,
+        "DeviceAdded(bytes32)": FactKind.DEVICE_ADDED,
+        "DeviceRemoved(bytes32)": FactKind.DEVICE_REMOVED,
+        "AllowAnyDeviceSet(bool)": FactKind.ANY_DEVICE_SET,
+    }.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block by number and ``0x``-prefixed hash."""
+
+    number: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChainView:
+    """The two blocks a decision rests on: the newest, and the newest that is final."""
+
+    head: Block
+    final: Block
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFact:
+    """One log of an app contract.
+
+    Attributes:
+        app_contract: checksummed.
+        value: ``0x``-prefixed 32 bytes: the hash, the device id, or the flag.
+    """
+
+    kind: FactKind
+    app_contract: str
+    value: str
+    transaction_hash: str
+    block: Block
+    log_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Both halves of *allowed*, read at one block."""
+
+    compose_hash: bool
+    device: bool
+
+    @property
+    def both(self) -> bool:
+        """Whether a CVM on that device may boot that hash."""
+        return self.compose_hash and self.device
+
+
+@dataclass(frozen=True, slots=True)
+class SafeState:
+    """A Safe as the chain has it. Addresses checksummed."""
+
+    address: str
+    version: str
+    owners: tuple[str, ...]
+    threshold: int
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppOwnership:
+    """Who owns an app contract. ``pending_owner`` is only there for two-step contracts."""
+
+    has_code: bool
+    owner: str | None
+    pending_owner: str | None

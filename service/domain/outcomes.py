@@ -1,0 +1,82 @@
+"""What a step answers: the store turns it into one transaction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypedDict
+
+from service.domain.reasons import Reason
+from service.domain.states import State
+
+
+class Notice(StrEnum):
+    """Events beside the state changes, sent as ``change_request.<notice>``."""
+
+    APPROVAL_ADDED = "approval_added"
+    THRESHOLD_REACHED = "threshold_reached"
+    EXPIRING = "expiring"
+    TOKEN_REFRESHED = "token_refreshed"  # noqa: S105 - an event name, no secret
+    REORGED = "reorged"
+    ALERT = "alert"
+
+
+class Facts(TypedDict, total=False):
+    """Columns of a change request that steps may write, in their stored form.
+
+    Hashes are ``0x``-prefixed lower-case bytes32, addresses checksummed. ``commit_token`` is the plain token; the store
+    encrypts it. ``None`` erases.
+    """
+
+    vm_uuid: str
+    cvm_name: str
+    chain_id: int
+    app_contract: str
+    device_id: str
+    compose_hash: str
+    commit_token: str | None
+    token_expires_at: datetime | None
+    prepare_attempted_at: datetime
+    prepared_at: datetime
+    transaction_hash: str | None
+    evidence_block_hash: str | None
+    evidence_block_number: int | None
+    commit_attempt_id: str | None
+    commit_attempted_at: datetime
+    commit_refused_since: datetime | None
+    correlation_id: str | None
+    running_evidence: str
+    approvals_seen: int
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Go to another state along an edge of the table."""
+
+    to: State
+    facts: Facts = field(default_factory=Facts)
+    reason: Reason | None = None
+    detail: str | None = None
+    notices: tuple[tuple[Notice, Mapping[str, object]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Stay, and look again after ``seconds`` (or earlier when a doorbell rings)."""
+
+    seconds: float
+    reason: Reason
+    detail: str | None = None
+    facts: Facts = field(default_factory=Facts)
+    notices: tuple[tuple[Notice, Mapping[str, object]], ...] = ()
+    failed_attempt: bool = False
+    """Counts towards the back-off and the attempts shown to people."""
+
+
+Outcome = Advance | Wait
+
+
+def stop(to: State, reason: Reason, detail: str | None = None, facts: Facts | None = None) -> Advance:
+    """End in a terminal state with a reason."""
+    return Advance(to, facts=facts or Facts(), reason=reason, detail=detail)

@@ -1,0 +1,80 @@
+"""What Phala Cloud says, reduced to what the flow decides on. Pure. Hashes are ``0x``-prefixed lower case."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Cvm:
+    """A CVM as Phala Cloud describes it.
+
+    Attributes:
+        vm_uuid: dashed.
+        app_contract: checksummed DstackApp address, ``None`` without on-chain KMS.
+        chain_id: chain of the on-chain KMS, ``None`` without.
+        device_id: bytes32 of the node's device, if told.
+        compose_hash: bytes32 of the configured document, if told.
+    """
+
+    vm_uuid: str
+    name: str
+    app_contract: str | None
+    chain_id: int | None
+    device_id: str | None
+    compose_hash: str | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Answer 465 to a prepare."""
+
+    compose_hash: str
+    app_contract: str
+    device_id: str
+    chain_id: int | None
+    commit_token: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedAtOnce:
+    """Answer 2xx to a prepare: the change is already being applied."""
+
+    correlation_id: str
+
+
+class OperationStatus(StrEnum):
+    """Status of an operation."""
+
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation of a CVM, grouped by its correlation id."""
+
+    correlation_id: str
+    status: OperationStatus
+    started_at: datetime
+    compose_hash: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs in a CVM.
+
+    Attributes:
+        attested_hash: payload of the attestation's ``compose-hash`` event, if it could be read.
+        reported_hash: the CVM info's hash.
+        status: the CVM info's status.
+    """
+
+    attested_hash: str | None
+    reported_hash: str | None
+    status: str

@@ -1,0 +1,154 @@
+"""What a step sees: immutable copies of rows, with every secret wrapped. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import SecretStr
+
+from service.domain.calls import SafeCall
+from service.domain.chain import ChainFact
+from service.domain.states import State
+
+
+class Intake(StrEnum):
+    """How a change request entered."""
+
+    PATCH = "patch"
+    PREPARED = "prepared"
+
+
+class ProposalState(StrEnum):
+    """State of a proposal; all but the last four are live."""
+
+    POSTING = "posting"
+    QUEUED = "queued"
+    EXTERNAL = "external"
+    WITHDRAWING = "withdrawing"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+    FAILED = "failed"
+
+
+LIVE_PROPOSAL = frozenset(
+    {ProposalState.POSTING, ProposalState.QUEUED, ProposalState.EXTERNAL, ProposalState.WITHDRAWING}
+)
+JOINABLE_PROPOSAL = LIVE_PROPOSAL - {ProposalState.WITHDRAWING}
+
+
+class SafeTransactionKind(StrEnum):
+    """Whether a Safe transaction of ours approves or rejects."""
+
+    APPROVAL = "approval"
+    REJECTION = "rejection"
+
+
+class SafeTransactionState(StrEnum):
+    """State of a Safe transaction of ours; the first two are live."""
+
+    INTENDED = "intended"
+    QUEUED = "queued"
+    EXECUTED = "executed"
+    REPLACED = "replaced"
+    DELETED = "deleted"
+
+
+LIVE_SAFE_TRANSACTION = frozenset({SafeTransactionState.INTENDED, SafeTransactionState.QUEUED})
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspacePolicy:
+    """Settings of the tenant that decisions depend on.
+
+    Attributes:
+        safes: (chain id, checksummed address) of every registered Safe.
+        external_apps: (chain id, checksummed address) of app contracts declared ``approval: external``.
+        run_deadline_seconds: how long a committed update may take to run.
+    """
+
+    id: str
+    allow_without_approval: bool
+    run_deadline_seconds: int
+    safes: frozenset[tuple[int, str]]
+    external_apps: frozenset[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class SafeTransaction:
+    """A Safe transaction of ours. ``confirmations`` are the checksummed owners whose signatures recovered."""
+
+    id: str
+    kind: SafeTransactionKind
+    state: SafeTransactionState
+    safe: str
+    nonce: int
+    call: SafeCall
+    safe_tx_hash: str
+    confirmations: tuple[str, ...]
+    threshold: int | None
+    transaction_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An approval that one or more change requests wait for.
+
+    Attributes:
+        devices: bytes32 device ids that it allows beside the hash, sorted.
+        safe: checksummed, ``None`` for an external approval.
+        members: ids of the live change requests that joined it.
+    """
+
+    id: str
+    workspace_id: str
+    state: ProposalState
+    chain_id: int
+    app_contract: str
+    compose_hash: str
+    devices: tuple[str, ...]
+    safe: str | None
+    transaction: SafeTransaction | None
+    rejection: SafeTransaction | None
+    members: tuple[str, ...]
+    attempts: int
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRequest:
+    """A change request with what its steps decide on. Field names are those of the table."""
+
+    id: str
+    workspace: WorkspacePolicy
+    state: State
+    state_entered_at: datetime
+    intake: Intake
+    cvm_id: str
+    patch: Mapping[str, Any] | None
+    allow_without_approval: bool
+    vm_uuid: str | None
+    chain_id: int | None
+    app_contract: str | None
+    device_id: str | None
+    compose_hash: str | None
+    commit_token: SecretStr | None
+    token_expires_at: datetime | None
+    prepare_attempted_at: datetime | None
+    prepared_at: datetime | None
+    transaction_hash: str | None
+    evidence_block_hash: str | None
+    evidence_block_number: int | None
+    commit_attempt_id: str | None
+    commit_attempted_at: datetime | None
+    commit_refused_since: datetime | None
+    correlation_id: str | None
+    approvals_seen: int
+    warnings: tuple[str, ...]
+    cancel_requested_at: datetime | None
+    deadline_at: datetime
+    attempts: int
+    proposal: Proposal | None
+    facts: tuple[ChainFact, ...]

@@ -1,0 +1,174 @@
+"""The outside world as the steps need it. Adapters implement these; fakes of the tests do too.
+
+Every method raises only the errors of ``service.domain.errors``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+
+from service.domain.chain import Allowed, AppOwnership, Block, ChainFact, ChainView, SafeState
+from service.domain.outcomes import Facts
+from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, Prepared, Running
+from service.domain.snapshots import Proposal, SafeTransaction
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> datetime:
+        """The current time, aware, UTC."""
+
+
+class Phala(Protocol):
+    """Phala Cloud with the key of one workspace."""
+
+    def cvm(self, cvm_id: str) -> Cvm:
+        """Resolve an identifier in any form Phala Cloud knows."""
+
+    def prepare(self, vm_uuid: str, patch: Mapping[str, Any]) -> Prepared | AppliedAtOnce:
+        """PATCH with ``X-Prepare-Only``; kills the CVM's earlier token."""
+
+    def commit(self, vm_uuid: str, token: SecretStr, compose_hash: str, transaction_hash: str) -> str:
+        """Commit the prepared update; the correlation id. ``transaction_hash`` may be ``already-registered``."""
+
+    def operations(self, vm_uuid: str, since: datetime) -> Sequence[Operation]:
+        """Operations of the CVM that started at or after ``since``, newest first."""
+
+    def running(self, vm_uuid: str) -> Running:
+        """What runs, by attestation and by the CVM info."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedTransaction:
+    """A Safe transaction as the Transaction Service tells it; signatures are not verified yet.
+
+    Attributes:
+        confirmations: (claimed owner, signature as ``0x`` hex) in order of creation.
+    """
+
+    safe_tx_hash: str
+    nonce: int
+    to: str
+    data: str
+    is_executed: bool
+    is_successful: bool | None
+    transaction_hash: str | None
+    confirmations: tuple[tuple[str, str], ...]
+
+
+class SafeQueue(Protocol):
+    """The Safe Transaction Service of one chain."""
+
+    def next_nonce(self, safe: str, chain_nonce: int) -> int:
+        """The lowest nonce above everything queued, at least ``chain_nonce``."""
+
+    def delegators(self, safe: str, delegate: str) -> frozenset[str]:
+        """Checksummed addresses that made ``delegate`` their delegate, for this Safe or for all of theirs."""
+
+    def post(self, transaction: SafeTransaction, signature: str, sender: str, origin: str) -> None:
+        """Propose; the same again changes nothing."""
+
+    def get(self, safe_tx_hash: str) -> QueuedTransaction | None:
+        """One transaction, ``None`` when the service does not know it."""
+
+    def at_nonce(self, safe: str, nonce: int) -> Sequence[QueuedTransaction]:
+        """All transactions of a Safe at one nonce."""
+
+    def delete(self, safe: str, safe_tx_hash: str) -> None:
+        """Delete an unexecuted proposal of ours from the queue; deleting a missing one is no error."""
+
+
+class Signer(Protocol):
+    """The service's own key, a delegate of the Safes."""
+
+    @property
+    def address(self) -> str:
+        """Checksummed address."""
+
+    def sign(self, safe_tx_hash: str) -> str:
+        """65-byte ECDSA signature (r, s, v 27/28) as ``0x`` hex."""
+
+
+class Chain(Protocol):
+    """One EVM chain. Reads that decide are pinned to a block hash."""
+
+    @property
+    def chain_id(self) -> int:
+        """EIP-155 chain id."""
+
+    def view(self) -> ChainView:
+        """Head and final block, by the chain's finality setting."""
+
+    def block(self, number: int) -> Block | None:
+        """The canonical block at a height, ``None`` above the head."""
+
+    def facts(self, first: int, last: int) -> Sequence[ChainFact]:
+        """Every allowlist log between two heights, both included, of any contract."""
+
+    def allowed(self, app_contract: str, compose_hash: str, device_id: str, at: Block) -> Allowed:
+        """Read the allowlist at one block."""
+
+    def ownership(self, app_contract: str, at: Block) -> AppOwnership:
+        """Owner and pending owner of an app contract."""
+
+    def safe(self, address: str, at: Block) -> SafeState | None:
+        """Version, owners, threshold and nonce, ``None`` where there is no Safe."""
+
+    def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
+        """Try a call; the revert reason in words, or ``None`` when it would succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a webhook receiver answered, clipped."""
+
+    status: int
+    excerpt: str
+    retry_after: float | None
+
+
+class Poster(Protocol):
+    """Sends webhooks."""
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """POST the bytes; redirects are answers, not followed.
+
+        Raises:
+            Unreachable: no answer came.
+        """
+
+
+class RequestIntents(Protocol):
+    """Stores what makes a repeat harmless before the call is made."""
+
+    def record(self, facts: Facts) -> None:
+        """Commit facts of the leased change request now.
+
+        Raises:
+            LeaseLost: another worker took over; the call must not be made.
+        """
+
+    def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> Proposal:
+        """Join the live proposal of the request's identity, or make one.
+
+        Args:
+            devices: bytes32 ids that must be allowed beside the hash.
+            safe: the Safe that owns the app contract, ``None`` for an external approval.
+
+        Raises:
+            LeaseLost: as above.
+        """
+
+
+class ProposalIntents(Protocol):
+    """The same for a leased proposal."""
+
+    def claim_nonce(self, next_nonce: int) -> SafeTransaction:
+        """Store the intent of an approval at the first nonce from ``next_nonce`` that none of ours holds."""
+
+    def intend_rejection(self, nonce: int) -> SafeTransaction:
+        """Store the intent of a rejection at a nonce."""
