@@ -96,3 +96,30 @@ class AppOwnership:
     has_code: bool
     owner: str | None
     pending_owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a chain was scanned: every log up to and including ``block``, which was final then, is known."""
+
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one look at a chain brought.
+
+    Attributes:
+        cursor: store it together with ``facts``; it never lies above ``view.final``.
+        facts: logs of watched contracts, possibly known already (same transaction hash, block hash and log index).
+        orphaned: known facts whose block is no longer canonical: keep them, but they prove nothing any more.
+        behind: final blocks not scanned yet; above 0 means look again at once.
+        detail: what was unusual, for the operator; ``None`` mostly.
+    """
+
+    view: ChainView
+    cursor: Cursor
+    facts: tuple[ChainFact, ...]
+    orphaned: tuple[ChainFact, ...]
+    behind: int
+    detail: str | None = None

@@ -9,6 +9,7 @@ CountersignError
 ├── Unauthorized      the workspace's key is missing, wrong, or lacks the right
 ├── NotFound          the object does not exist for this key
 ├── TokenDead         466: unknown, spent, expired or superseded commit token
+├── CvmBusy           another live change request holds the CVM
 ├── Refused           a deterministic no, with the upstream's own words
 └── LeaseLost         another worker took the row over; nothing may be written any more
 """
@@ -102,6 +103,12 @@ class TokenDead(CountersignError):
     """Phala Cloud refuses the commit token (466)."""
 
     reason = Reason.TOKEN_REFUSED
+
+
+class CvmBusy(CountersignError):
+    """Another live change request holds the CVM; ``detail`` names it."""
+
+    reason = Reason.CVM_BUSY
 
 
 class Refused(CountersignError):

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from service.domain.reasons import Reason
+from service.domain.snapshots import ProposalState, SafeTransactionState
 from service.domain.states import State
 
 
@@ -80,3 +81,30 @@ Outcome = Advance | Wait
 def stop(to: State, reason: Reason, detail: str | None = None, facts: Facts | None = None) -> Advance:
     """End in a terminal state with a reason."""
     return Advance(to, facts=facts or Facts(), reason=reason, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalOutcome:
+    """What a step on a proposal answers.
+
+    Attributes:
+        state: the proposal's state from now on; may be the one it has.
+        wait_seconds: when to look again, 0 for at once, ``None`` when nothing is left to do.
+        detail: one line for people; ``None`` erases an earlier one.
+        transaction_state: new state of the approval transaction, ``None`` leaves it.
+        rejection_state: the same for the rejection transaction.
+        transaction_hash: ``0x``-prefixed hash of the transaction that executed the approval, ``None`` leaves it.
+        confirmations: checksummed current owners whose signatures over the approval recovered, ``None`` leaves them.
+        threshold: the Safe's threshold beside them, ``None`` leaves it.
+        failed_attempt: counts towards the back-off and the attempts shown to people.
+    """
+
+    state: ProposalState
+    wait_seconds: float | None
+    detail: str | None = None
+    transaction_state: SafeTransactionState | None = None
+    rejection_state: SafeTransactionState | None = None
+    transaction_hash: str | None = None
+    confirmations: tuple[str, ...] | None = None
+    threshold: int | None = None
+    failed_attempt: bool = False
