@@ -6,7 +6,7 @@ They take no credentials.
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sandbox.phala_cloud import (
     compose,
@@ -87,7 +87,10 @@ def get_kms(world: WorldDep, kms_id: str) -> Json:
 @router.patch("/settings")
 def change_settings(world: WorldDep, changes: Json) -> Settings:
     """Durations, lag, clock offset; members not given stay."""
-    settings = world.settings.change(**changes)
+    try:
+        settings = world.settings.change(**changes)
+    except ValidationError as error:
+        raise errors.plain(422, str(error)) from error
     world.ring()
     return settings
 

@@ -38,6 +38,7 @@ def structured(
     *,
     details: Sequence[Json] = (),
     suggestions: Sequence[str] = (),
+    links: Sequence[Json] = (),
 ) -> ApiError:
     """`{"error_code": "ERR-mm-nnn", ...}` at the top level of the body."""
     body = {
@@ -45,7 +46,7 @@ def structured(
         "message": message,
         "details": list(details),
         "suggestions": list(suggestions),
-        "links": [],
+        "links": list(links),
     }
     return ApiError(status, body)
 
@@ -93,6 +94,7 @@ def hash_registration_required(details: Sequence[Json]) -> ApiError:
         "Compose hash registration required on-chain",
         details=details,
         suggestions=["Register the compose hash on-chain and retry"],
+        links=[{"label": "Phala Cloud documentation", "url": "https://docs.phala.com"}],
     )
 
 

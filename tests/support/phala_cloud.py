@@ -1,6 +1,7 @@
 """A running Phala Cloud sandbox for tests, with a workspace, a CVM and its app contract on a real chain."""
 
 import itertools
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,12 @@ NEXT_COMPOSE = "services:\n  web:\n    image: nginx:1.27.4\n    ports:\n      - 
 DEVICE = "7b8c9d0e1f2a3b4c5d6e7f8a9b0c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f6a7b8c"
 
 _numbers = itertools.count(1)
+_TLS = ssl.create_default_context()
+
+
+def client(**options: Any) -> httpx.Client:
+    """A client that does not load the certificate store again, which takes 20 ms."""
+    return httpx.Client(verify=_TLS, timeout=20, **options)
 
 
 @dataclass
@@ -37,7 +44,7 @@ class Team:
     def create(cls, control: Control) -> "Team":
         slug = f"team-{next(_numbers)}"
         api_key = control.create_workspace(slug)["api_key"]
-        api = httpx.Client(base_url=control.api_url, headers={"X-API-Key": api_key}, timeout=20)
+        api = client(base_url=control.api_url, headers={"X-API-Key": api_key})
         return cls(control, slug, api_key, api)
 
     def off_chain_cvm(self, **members: object) -> Json:
@@ -103,11 +110,9 @@ class OnChainCvm:
 
     def commit(self, token: str, compose_hash: str = "", transaction_hash: str = "") -> httpx.Response:
         """Commit as anybody would: without an API key."""
-        return httpx.post(
-            f"{self.team.control.api_url}{self.path}/commit-update",
-            json={"token": token, "compose_hash": compose_hash, "transaction_hash": transaction_hash},
-            timeout=20,
-        )
+        body = {"token": token, "compose_hash": compose_hash, "transaction_hash": transaction_hash}
+        with client() as anybody:
+            return anybody.post(f"{self.team.control.api_url}{self.path}/commit-update", json=body)
 
     def operation(self, correlation_id: str) -> Json:
         items: list[Json] = self.team.api.get(f"{self.path}/operations").json()["items"]
@@ -164,7 +169,7 @@ def receiving() -> Iterator[Receiver]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_arguments: object) -> None:
             """Silence."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

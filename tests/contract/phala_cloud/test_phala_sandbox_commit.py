@@ -250,7 +250,7 @@ def test_device_that_is_not_allowed_fails_at_boot_and_not_before(team: Team, cha
 
 def test_any_device_counts_as_allowed(team: Team, chain: LocalChain):
     cvm = OnChainCvm.create(team, chain, device_allowed=False)
-    cvm.transact("setAllowAnyDevice(bool)", True)  # noqa: FBT003 - an ABI argument
+    cvm.transact("setAllowAnyDevice(bool)", True)
     prepared = cvm.prepare()
     assert prepared["onchain_status"]["device_id_allowed"] is True
     cvm.register(prepared["compose_hash"])
