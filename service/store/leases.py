@@ -1,0 +1,140 @@
+"""Leases: who may serve a row now. Timed by the database's clock, carrying a fence that every write checks."""
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import InstrumentedAttribute
+
+from service.store.database import Database
+from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
+
+LEASE = text("interval '15 seconds'")
+RENEW_SECONDS = 5.0
+RING_AGAIN = text("interval '10 seconds'")
+
+LeasedTable = type[ChangeRequest] | type[Proposal] | type[ChainCursor] | type[WebhookDelivery]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A held row. ``due_at`` is what it was when taken: a doorbell during the lease changes it."""
+
+    table: LeasedTable
+    row_id: str | int
+    fence: int
+    due_at: datetime
+
+
+def key_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
+    """The primary key column of a leased table."""
+    keys: dict[LeasedTable, InstrumentedAttribute[Any]] = {
+        ChangeRequest: ChangeRequest.id,
+        Proposal: Proposal.id,
+        ChainCursor: ChainCursor.chain_id,
+        WebhookDelivery: WebhookDelivery.id,
+    }
+    return keys[table]
+
+
+def held(lease: Lease) -> ColumnElement[bool]:
+    """Condition that the lease still holds: nobody has taken the row since."""
+    return and_(key_of(lease.table) == lease.row_id, lease.table.fence == lease.fence)
+
+
+def acquire(database: Database, table: LeasedTable, row_id: str | int) -> Lease | None:
+    """Take a due row that nobody holds, or ``None``."""
+    free = or_(table.lease_until.is_(None), table.lease_until < func.now())
+    statement = (
+        update(table)
+        .where(key_of(table) == row_id, table.due_at <= func.now(), free)
+        .values(lease_until=func.now() + LEASE, fence=table.fence + 1, rung_at=None)
+        .returning(table.fence, table.due_at)
+    )
+    with database.transaction() as session:
+        row = session.execute(statement).one_or_none()
+    return None if row is None else Lease(table, row_id, row.fence, row.due_at)
+
+
+def due_again(lease: Lease, seconds: float) -> ColumnElement[datetime]:
+    """``due_at`` after a wait: at once if a doorbell rang during the lease."""
+    rang = lease.table.due_at.is_distinct_from(lease.due_at)
+    return case((rang, func.now()), else_=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds)))
+
+
+def ring_due(database: Database, table: LeasedTable, limit: int) -> list[str | int]:
+    """Ids of due rows that nobody holds and nobody rang for lately; they are stamped as rung."""
+    key = key_of(table)
+    waiting = (
+        select(key)
+        .where(
+            table.due_at <= func.now(),
+            or_(table.lease_until.is_(None), table.lease_until < func.now()),
+            or_(table.rung_at.is_(None), table.rung_at < func.now() - RING_AGAIN),
+        )
+        .order_by(table.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    with database.transaction() as session:
+        ids = list(session.scalars(waiting))
+        if ids:
+            session.execute(update(table).where(key.in_(ids)).values(rung_at=func.now()))
+    return ids
+
+
+class LeaseKeeper:
+    """Renews the leases of one process while their calls run, in one thread."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database; ``start`` begins renewing."""
+        self._database = database
+        self._held: set[Lease] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def add(self, lease: Lease) -> None:
+        """Begin to renew a lease."""
+        with self._lock:
+            self._held.add(lease)
+
+    def drop(self, lease: Lease) -> None:
+        """Stop renewing it."""
+        with self._lock:
+            self._held.discard(lease)
+
+    def _run(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            with self._lock:
+                leases = tuple(self._held)
+            for lease in leases:
+                self._renew(lease)
+
+    def _renew(self, lease: Lease) -> None:
+        try:
+            with self._database.transaction() as session:
+                session.execute(
+                    update(lease.table)
+                    .where(held(lease), lease.table.lease_until.is_not(None))
+                    .values(lease_until=func.now() + LEASE)
+                )
+        except SQLAlchemyError:
+            log.warning("a lease could not be renewed", extra={"row": str(lease.row_id)}, exc_info=True)

@@ -1,0 +1,158 @@
+"""Chain facts and cursors, and the doorbell for everything that a new fact or a new final block concerns."""
+
+from datetime import datetime
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.domain.chain import Block, ChainFact, Cursor, Observation
+from service.domain.errors import LeaseLost
+from service.domain.states import State
+from service.store import snapshots, tables
+from service.store.database import Database
+from service.store.leases import Lease, due_again, held
+from service.store.tables import ChainCursor, ChangeRequest
+
+_WATCHED = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED)]
+_BEFORE_FINAL = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED)]
+
+
+def ensure_chains(database: Database, chain_ids: list[int]) -> None:
+    """Have a cursor row for each configured chain, due now."""
+    with database.transaction() as session:
+        for chain_id in chain_ids:
+            session.execute(insert(ChainCursor).values(chain_id=chain_id, due_at=func.now()).on_conflict_do_nothing())
+
+
+def load(database: Database, chain_id: int) -> tuple[Cursor | None, frozenset[str], tuple[ChainFact, ...]]:
+    """Cursor, watched app contracts, and the facts above the cursor that were not orphaned."""
+    with database.transaction() as session:
+        row = session.get_one(ChainCursor, chain_id)
+        cursor = None
+        if row.block_number is not None and row.block_hash is not None:
+            cursor = Cursor(Block(row.block_number, row.block_hash))
+        watched = session.scalars(
+            select(ChangeRequest.app_contract)
+            .where(ChangeRequest.chain_id == chain_id, ChangeRequest.state.in_(_WATCHED))
+            .distinct()
+        )
+        facts = session.scalars(
+            select(tables.ChainFact).where(
+                tables.ChainFact.chain_id == chain_id,
+                tables.ChainFact.orphaned_at.is_(None),
+                tables.ChainFact.block_number > (row.block_number or 0),
+            )
+        )
+        return cursor, frozenset(a for a in watched if a), tuple(map(snapshots.chain_fact, facts))
+
+
+def apply(database: Database, lease: Lease, seen: Observation, *, interval_seconds: float, now: datetime) -> int:
+    """Store what an observation brought and ring for the change requests it concerns.
+
+    Returns:
+        How many change requests were made due.
+
+    Raises:
+        LeaseLost: another worker took over; nothing was written.
+    """
+    chain_id = int(lease.row_id)
+    with database.transaction() as session:
+        updated = session.execute(
+            update(ChainCursor)
+            .where(held(lease))
+            .values(
+                block_number=seen.cursor.block.number,
+                block_hash=seen.cursor.block.hash,
+                head_number=seen.view.head.number,
+                final_number=seen.view.final.number,
+                detail=seen.detail,
+                attempts=0,
+                lease_until=None,
+                due_at=func.now() if seen.behind else due_again(lease, interval_seconds),
+            )
+            .returning(ChainCursor.chain_id)
+        ).one_or_none()
+        if updated is None:
+            raise LeaseLost("another worker observes this chain")
+        changed = [fact for fact in seen.facts if _insert(session, chain_id, fact)]
+        changed += [fact for fact in seen.orphaned if _orphan(session, chain_id, fact, now)]
+        return _ring(session, chain_id, changed, seen.view.final.number)
+
+
+def fail(database: Database, lease: Lease, *, detail: str, wait_seconds: float) -> None:
+    """Give the lease back after a failed observation, with the reason."""
+    with database.transaction() as session:
+        session.execute(
+            update(ChainCursor)
+            .where(held(lease))
+            .values(
+                detail=detail,
+                attempts=ChainCursor.attempts + 1,
+                lease_until=None,
+                due_at=due_again(lease, wait_seconds),
+            )
+        )
+
+
+def ring_chain(database: Database, chain_id: int) -> None:
+    """Make a chain due now: a new block was heard of."""
+    with database.transaction() as session:
+        session.execute(
+            update(ChainCursor)
+            .where(ChainCursor.chain_id == chain_id)
+            .values(due_at=func.clock_timestamp(), rung_at=None)
+        )
+
+
+def _insert(session: Session, chain_id: int, fact: ChainFact) -> bool:
+    values = {
+        "chain_id": chain_id,
+        "app_contract": fact.app_contract,
+        "kind": fact.kind.value,
+        "value": fact.value,
+        "transaction_hash": fact.transaction_hash,
+        "block_hash": fact.block.hash,
+        "block_number": fact.block.number,
+        "log_index": fact.log_index,
+    }
+    statement = insert(tables.ChainFact).values(values)
+    # A block that vanished may come back: its facts count again.
+    revived = statement.on_conflict_do_update(
+        index_elements=["chain_id", "transaction_hash", "block_hash", "log_index"],
+        set_={"orphaned_at": None},
+        where=tables.ChainFact.orphaned_at.is_not(None),
+    ).returning(tables.ChainFact.id)
+    return session.scalars(revived).one_or_none() is not None
+
+
+def _orphan(session: Session, chain_id: int, fact: ChainFact, now: datetime) -> bool:
+    statement = (
+        update(tables.ChainFact)
+        .where(
+            tables.ChainFact.chain_id == chain_id,
+            tables.ChainFact.transaction_hash == fact.transaction_hash,
+            tables.ChainFact.block_hash == fact.block.hash,
+            tables.ChainFact.log_index == fact.log_index,
+            tables.ChainFact.orphaned_at.is_(None),
+        )
+        .values(orphaned_at=now)
+        .returning(tables.ChainFact.id)
+    )
+    return session.scalars(statement).one_or_none() is not None
+
+
+def _ring(session: Session, chain_id: int, changed: list[ChainFact], final: int) -> int:
+    apps = sorted({fact.app_contract for fact in changed})
+    became_final = and_(ChangeRequest.state == State.EXECUTED.value, ChangeRequest.evidence_block_number <= final)
+    statement = (
+        update(ChangeRequest)
+        .where(
+            ChangeRequest.chain_id == chain_id,
+            ChangeRequest.state.in_(_BEFORE_FINAL),
+            or_(ChangeRequest.app_contract.in_(apps), became_final),
+        )
+        .values(due_at=func.clock_timestamp(), rung_at=None)
+        .returning(ChangeRequest.id)
+    )
+    return len(session.scalars(statement).all())

@@ -1,0 +1,235 @@
+"""Change requests as the API stores and reads them. It only writes rows; the sweep finds them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from pydantic import SecretStr
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from service.domain.snapshots import Intake, SafeTransactionKind
+from service.domain.states import TERMINAL, State
+from service.store import events
+from service.store.database import Database
+from service.store.tables import ChangeRequest, Event, Proposal, SafeTransaction, Workspace
+from service.store.transitions import STATE_CHANNEL, TOKEN
+
+
+class TokenAlreadySubmitted(Exception):
+    """The commit token already belongs to a change request."""
+
+
+class CommitStarted(Exception):
+    """Too late to cancel: a commit attempt is stored."""
+
+
+class AlreadyEnded(Exception):
+    """Too late to cancel: the change request is in a terminal state."""
+
+
+class NotAllowedHere(Exception):
+    """The workspace does not permit what was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedUpdate:
+    """A prepared update as somebody else got it from Phala Cloud. Hashes bytes32, the address checksummed."""
+
+    chain_id: int
+    app_contract: str
+    device_id: str
+    compose_hash: str
+    commit_token: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is asked for."""
+
+    workspace_id: str
+    cvm_id: str
+    patch: dict[str, Any] | None
+    prepared: PreparedUpdate | None
+    title: str | None
+    allow_without_approval: bool
+    warnings: Sequence[str]
+    deadline_seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A proposal and its Safe transactions, oldest first."""
+
+    proposal: Proposal
+    transactions: Sequence[SafeTransaction]
+
+    @property
+    def newest(self) -> SafeTransaction | None:
+        """The approval that owners sign now."""
+        approvals = [row for row in self.transactions if row.kind == SafeTransactionKind.APPROVAL]
+        return approvals[-1] if approvals else None
+
+
+def submit(database: Database, submission: Submission, now: datetime) -> ChangeRequest:
+    """Store a change request in ``received``, with its first event.
+
+    Raises:
+        TokenAlreadySubmitted: see there.
+        NotAllowedHere: ``allow_without_approval`` in a workspace that does not permit it.
+    """
+    request_id = database.new_id("cr")
+    try:
+        with database.transaction() as session:
+            row = _new_row(database, session, request_id, submission, now)
+            session.add(row)
+            session.flush()
+            events.append(database, session, row, name=State.RECEIVED.value, now=now)
+    except IntegrityError as error:
+        if "commit_token_fingerprint" in str(error.orig):
+            raise TokenAlreadySubmitted from error
+        raise
+    return row
+
+
+def _new_row(
+    database: Database, session: Session, request_id: str, submission: Submission, now: datetime
+) -> ChangeRequest:
+    workspace = session.get_one(Workspace, submission.workspace_id)
+    if submission.allow_without_approval and not workspace.allow_without_approval:
+        raise NotAllowedHere
+    seconds = submission.deadline_seconds or workspace.deadline_seconds
+    row = ChangeRequest(
+        id=request_id,
+        workspace_id=workspace.id,
+        state=State.RECEIVED.value,
+        state_entered_at=now,
+        version=0,
+        intake=Intake.PATCH.value if submission.prepared is None else Intake.PREPARED.value,
+        cvm_id=submission.cvm_id,
+        title=submission.title,
+        patch=submission.patch,
+        allow_without_approval=submission.allow_without_approval,
+        warnings=list(submission.warnings),
+        deadline_at=now + timedelta(seconds=seconds),
+        approvals_seen=0,
+        attempts=0,
+        last_event_seq=0,
+        due_at=func.now(),
+        created_at=now,
+        updated_at=now,
+    )
+    prepared = submission.prepared
+    if prepared is not None:
+        row.chain_id = prepared.chain_id
+        row.app_contract = prepared.app_contract
+        row.device_id = prepared.device_id
+        row.compose_hash = prepared.compose_hash
+        row.commit_token_sealed = database.sealer.seal(prepared.commit_token, purpose=TOKEN, row_id=request_id)
+        row.commit_token_fingerprint = database.sealer.fingerprint(prepared.commit_token)
+    return row
+
+
+def get(session: Session, workspace_id: str, request_id: str) -> ChangeRequest | None:
+    """A change request of the workspace."""
+    return session.scalars(
+        select(ChangeRequest).where(ChangeRequest.id == request_id, ChangeRequest.workspace_id == workspace_id)
+    ).one_or_none()
+
+
+def approval_of(session: Session, row: ChangeRequest) -> Approval | None:
+    """The approval that a change request waits or waited for."""
+    if row.proposal_id is None:
+        return None
+    transactions = session.scalars(
+        select(SafeTransaction).where(SafeTransaction.proposal_id == row.proposal_id).order_by(SafeTransaction.id)
+    ).all()
+    return Approval(session.get_one(Proposal, row.proposal_id), transactions)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which change requests to list; ``None`` means any."""
+
+    state: State | None = None
+    cvm_id: str | None = None
+    compose_hash: str | None = None
+    live: bool | None = None
+
+
+def listing(
+    session: Session, workspace_id: str, filters: Filters, *, before: str | None, limit: int
+) -> Sequence[ChangeRequest]:
+    """Newest first, those older than the id ``before``."""
+    statement = select(ChangeRequest).where(ChangeRequest.workspace_id == workspace_id)
+    if before is not None:
+        statement = statement.where(ChangeRequest.id < before)
+    if filters.state is not None:
+        statement = statement.where(ChangeRequest.state == filters.state.value)
+    if filters.cvm_id is not None:
+        statement = statement.where(
+            (ChangeRequest.cvm_id == filters.cvm_id) | (ChangeRequest.vm_uuid == filters.cvm_id)
+        )
+    if filters.compose_hash is not None:
+        statement = statement.where(ChangeRequest.compose_hash == filters.compose_hash)
+    if filters.live is not None:
+        ended = ChangeRequest.state.in_([state.value for state in TERMINAL])
+        statement = statement.where(~ended if filters.live else ended)
+    return session.scalars(statement.order_by(ChangeRequest.id.desc()).limit(limit)).all()
+
+
+def events_of(session: Session, row: ChangeRequest, *, after: int, limit: int) -> Sequence[Event]:
+    """Events of a change request with a sequence number above ``after``, in order."""
+    return session.scalars(
+        select(Event).where(Event.change_request_id == row.id, Event.seq > after).order_by(Event.seq).limit(limit)
+    ).all()
+
+
+def wish_cancel(database: Database, workspace_id: str, request_id: str, now: datetime) -> ChangeRequest | None:
+    """Store the wish to cancel; the lease holder turns it into a state. ``None`` if there is no such request.
+
+    Raises:
+        CommitStarted: a commit attempt is stored.
+        AlreadyEnded: in a terminal state other than ``cancelled``.
+    """
+    with database.transaction() as session:
+        row = session.scalars(
+            select(ChangeRequest)
+            .where(ChangeRequest.id == request_id, ChangeRequest.workspace_id == workspace_id)
+            .with_for_update()
+        ).one_or_none()
+        if row is None or row.state == State.CANCELLED:
+            return row
+        if State(row.state) in TERMINAL:
+            raise AlreadyEnded
+        if row.commit_attempted_at is not None or row.state == State.COMMITTED:
+            raise CommitStarted
+        if row.cancel_requested_at is None:
+            wish = (
+                update(ChangeRequest)
+                .where(ChangeRequest.id == row.id)
+                .values(cancel_requested_at=now, due_at=func.clock_timestamp(), rung_at=None, updated_at=now)
+            )
+            session.execute(wish)
+            session.refresh(row)
+        return row
+
+
+def wait_for_change(database: Database, request_id: str, *, from_state: str, seconds: float) -> None:
+    """Return when the change request left ``from_state`` or after ``seconds``, whichever comes first.
+
+    Listens on a connection of its own, so that waiting clients do not use up the pool.
+    """
+    url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+        connection.execute(f"LISTEN {STATE_CHANNEL}")
+        with database.transaction() as session:
+            state = session.scalar(select(ChangeRequest.state).where(ChangeRequest.id == request_id))
+        if state != from_state:
+            return
+        for notify in connection.notifies(timeout=seconds):
+            if notify.payload == request_id:
+                return

@@ -1,0 +1,156 @@
+"""Rows read into the immutable snapshots that steps decide on."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.domain import snapshots as domain
+from service.domain.calls import SafeCall
+from service.domain.chain import Block, ChainFact, FactKind
+from service.domain.states import State
+from service.store import tables
+from service.store.database import Database
+from service.store.transitions import MEMBER_STATES, TOKEN
+
+
+def change_request(database: Database, session: Session, request_id: str) -> domain.ChangeRequest:
+    """A change request with its workspace, proposal and chain facts.
+
+    Raises:
+        sqlalchemy.exc.NoResultFound: there is none.
+    """
+    row = session.get_one(tables.ChangeRequest, request_id)
+    sealed = row.commit_token_sealed
+    token = None if sealed is None else database.sealer.open(sealed, purpose=TOKEN, row_id=row.id)
+    return domain.ChangeRequest(
+        id=row.id,
+        workspace=workspace_policy(session, row.workspace_id),
+        state=State(row.state),
+        state_entered_at=row.state_entered_at,
+        intake=domain.Intake(row.intake),
+        cvm_id=row.cvm_id,
+        patch=row.patch,
+        allow_without_approval=row.allow_without_approval,
+        vm_uuid=row.vm_uuid,
+        chain_id=row.chain_id,
+        app_contract=row.app_contract,
+        device_id=row.device_id,
+        compose_hash=row.compose_hash,
+        commit_token=token,
+        token_expires_at=row.token_expires_at,
+        prepare_attempted_at=row.prepare_attempted_at,
+        prepared_at=row.prepared_at,
+        transaction_hash=row.transaction_hash,
+        evidence_block_hash=row.evidence_block_hash,
+        evidence_block_number=row.evidence_block_number,
+        commit_attempt_id=row.commit_attempt_id,
+        commit_attempted_at=row.commit_attempted_at,
+        commit_refused_since=row.commit_refused_since,
+        correlation_id=row.correlation_id,
+        approvals_seen=row.approvals_seen,
+        warnings=tuple(row.warnings),
+        cancel_requested_at=row.cancel_requested_at,
+        deadline_at=row.deadline_at,
+        attempts=row.attempts,
+        proposal=None if row.proposal_id is None else proposal(session, row.proposal_id),
+        facts=() if row.compose_hash is None else _facts_of(session, row),
+    )
+
+
+def workspace_policy(session: Session, workspace_id: str) -> domain.WorkspacePolicy:
+    """The tenant's settings."""
+    row = session.get_one(tables.Workspace, workspace_id)
+    safes = select(tables.RegisteredSafe).where(tables.RegisteredSafe.workspace_id == workspace_id)
+    apps = select(tables.ExternalApp).where(tables.ExternalApp.workspace_id == workspace_id)
+    return domain.WorkspacePolicy(
+        id=row.id,
+        allow_without_approval=row.allow_without_approval,
+        run_deadline_seconds=row.run_deadline_seconds,
+        safes=frozenset((safe.chain_id, safe.address) for safe in session.scalars(safes)),
+        external_apps=frozenset((app.chain_id, app.address) for app in session.scalars(apps)),
+    )
+
+
+def proposal(session: Session, proposal_id: str) -> domain.Proposal:
+    """A proposal with its newest approval and rejection transactions and its live members.
+
+    Raises:
+        sqlalchemy.exc.NoResultFound: there is none.
+    """
+    row = session.get_one(tables.Proposal, proposal_id)
+    transactions = session.scalars(
+        select(tables.SafeTransaction)
+        .where(tables.SafeTransaction.proposal_id == proposal_id)
+        .order_by(tables.SafeTransaction.id)
+    ).all()
+    members = session.scalars(
+        select(tables.ChangeRequest.id)
+        .where(
+            tables.ChangeRequest.proposal_id == proposal_id,
+            tables.ChangeRequest.state.in_([state.value for state in MEMBER_STATES]),
+        )
+        .order_by(tables.ChangeRequest.id)
+    ).all()
+    return domain.Proposal(
+        id=row.id,
+        workspace_id=row.workspace_id,
+        state=domain.ProposalState(row.state),
+        chain_id=row.chain_id,
+        app_contract=row.app_contract,
+        compose_hash=row.compose_hash,
+        devices=tuple(row.devices),
+        safe=row.safe,
+        transaction=_newest(transactions, domain.SafeTransactionKind.APPROVAL),
+        rejection=_newest(transactions, domain.SafeTransactionKind.REJECTION),
+        members=tuple(members),
+        attempts=row.attempts,
+        detail=row.detail,
+    )
+
+
+def _newest(rows: Sequence[tables.SafeTransaction], kind: domain.SafeTransactionKind) -> domain.SafeTransaction | None:
+    of_kind = [row for row in rows if row.kind == kind]
+    return safe_transaction(of_kind[-1]) if of_kind else None
+
+
+def safe_transaction(row: tables.SafeTransaction) -> domain.SafeTransaction:
+    """One Safe transaction."""
+    return domain.SafeTransaction(
+        id=row.id,
+        kind=domain.SafeTransactionKind(row.kind),
+        state=domain.SafeTransactionState(row.state),
+        safe=row.safe,
+        nonce=row.nonce,
+        call=SafeCall(row.to, row.data, row.operation),
+        safe_tx_hash=row.safe_tx_hash,
+        confirmations=tuple(row.confirmations),
+        threshold=row.threshold,
+        transaction_hash=row.transaction_hash,
+    )
+
+
+def chain_fact(row: tables.ChainFact) -> ChainFact:
+    """One log of an app contract."""
+    return ChainFact(
+        kind=FactKind(row.kind),
+        app_contract=row.app_contract,
+        value=row.value,
+        transaction_hash=row.transaction_hash,
+        block=Block(row.block_number, row.block_hash),
+        log_index=row.log_index,
+    )
+
+
+def _facts_of(session: Session, row: tables.ChangeRequest) -> tuple[ChainFact, ...]:
+    rows = session.scalars(
+        select(tables.ChainFact)
+        .where(
+            tables.ChainFact.chain_id == row.chain_id,
+            tables.ChainFact.app_contract == row.app_contract,
+            tables.ChainFact.value == row.compose_hash,
+            tables.ChainFact.orphaned_at.is_(None),
+        )
+        .order_by(tables.ChainFact.block_number, tables.ChainFact.log_index)
+    )
+    return tuple(chain_fact(fact) for fact in rows)

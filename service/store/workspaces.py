@@ -1,0 +1,102 @@
+"""Tenants: their keys, Safes, declared apps and webhook endpoints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.store.database import Database
+from service.store.tables import ExternalApp, RegisteredSafe, WebhookEndpoint, Workspace
+
+PHALA_KEY = "phala_api_key"
+WEBHOOK_SECRET = "webhook_secret"  # noqa: S105 - the name of a column
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceSpec:
+    """What an operator says about a workspace. Addresses checksummed, deadlines in seconds."""
+
+    slug: str
+    phala_base_url: str
+    phala_api_key: SecretStr
+    safes: Sequence[tuple[int, str]]
+    external_apps: Sequence[tuple[int, str]] = ()
+    allow_without_approval: bool = False
+    deadline_seconds: int = 30 * 86400
+    run_deadline_seconds: int = 3600
+    webhooks: Sequence[tuple[str, SecretStr]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PhalaAccount:
+    """Where and as whom a workspace speaks to Phala Cloud."""
+
+    base_url: str
+    api_key: SecretStr
+
+
+def save(database: Database, spec: WorkspaceSpec) -> str:
+    """Create or replace a workspace's settings by its slug; its id."""
+    with database.transaction() as session:
+        row = session.scalars(select(Workspace).where(Workspace.slug == spec.slug).with_for_update()).one_or_none()
+        workspace_id = row.id if row else database.new_id("ws")
+        sealed = database.sealer.seal(spec.phala_api_key, purpose=PHALA_KEY, row_id=workspace_id)
+        values = {
+            "phala_base_url": spec.phala_base_url,
+            "phala_api_key_sealed": sealed,
+            "allow_without_approval": spec.allow_without_approval,
+            "deadline_seconds": spec.deadline_seconds,
+            "run_deadline_seconds": spec.run_deadline_seconds,
+        }
+        statement = insert(Workspace).values(id=workspace_id, slug=spec.slug, **values)
+        session.execute(statement.on_conflict_do_update(index_elements=["slug"], set_=values))
+        _replace(session, RegisteredSafe, workspace_id, spec.safes)
+        _replace(session, ExternalApp, workspace_id, spec.external_apps)
+        for url, secret in spec.webhooks:
+            _save_endpoint(database, session, workspace_id, url, secret)
+        return workspace_id
+
+
+def _replace(
+    session: Session,
+    table: type[RegisteredSafe] | type[ExternalApp],
+    workspace_id: str,
+    addresses: Sequence[tuple[int, str]],
+) -> None:
+    session.execute(delete(table).where(table.workspace_id == workspace_id))
+    for chain_id, address in addresses:
+        session.add(table(workspace_id=workspace_id, chain_id=chain_id, address=address))
+
+
+def _save_endpoint(database: Database, session: Session, workspace_id: str, url: str, secret: SecretStr) -> None:
+    found = session.scalars(
+        select(WebhookEndpoint).where(WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.url == url)
+    ).one_or_none()
+    endpoint_id = found.id if found else database.new_id("ep")
+    sealed = database.sealer.seal(secret, purpose=WEBHOOK_SECRET, row_id=endpoint_id)
+    if found:
+        found.secret_sealed = sealed
+    else:
+        session.add(WebhookEndpoint(id=endpoint_id, workspace_id=workspace_id, url=url, secret_sealed=sealed))
+
+
+def id_of(database: Database, slug: str) -> str | None:
+    """The workspace with a slug."""
+    with database.transaction() as session:
+        return session.scalar(select(Workspace.id).where(Workspace.slug == slug))
+
+
+def phala_account(database: Database, workspace_id: str) -> PhalaAccount:
+    """Address and key for Phala Cloud.
+
+    Raises:
+        SealingError: the key does not open.
+        sqlalchemy.exc.NoResultFound: there is no such workspace.
+    """
+    with database.transaction() as session:
+        row = session.get_one(Workspace, workspace_id)
+        key = database.sealer.open(row.phala_api_key_sealed, purpose=PHALA_KEY, row_id=workspace_id)
+        return PhalaAccount(row.phala_base_url, key)
