@@ -94,12 +94,22 @@ class Control:
         """Answer the next matching requests correctly, but late."""
         self.add_fault(method=method, path=path, times=times, delay_seconds=seconds)
 
-    def fail(self, method: str, path: str, status: int = 503, times: int = 1) -> None:
+    def fail(
+        self,
+        method: str,
+        path: str,
+        status: int = 503,
+        times: int = 1,
+        retry_after: int | None = None,
+    ) -> None:
         """Refuse the next matching requests with a plain JSON error; nothing happens."""
+        headers = {"content-type": "application/json"}
+        if retry_after is not None:
+            headers["retry-after"] = str(retry_after)
         body = '{"detail": "The sandbox was told to fail"}'
-        self.add_fault(method=method, path=path, times=times, status=status, body=body)
+        self.add_fault(method=method, path=path, times=times, status=status, headers=headers, body=body)
 
-    def answer(  # noqa: PLR0913 - an answer is all of this
+    def answer(
         self,
         method: str,
         path: str,

@@ -16,6 +16,8 @@ HASH_INVALID_OR_EXPIRED = 466
 TX_VERIFICATION_FAILED = 467
 HASH_NOT_ALLOWED = 468
 
+_LINKS = {"ERR-01-005": [{"label": "Phala Cloud documentation", "url": "https://docs.phala.com"}]}
+
 
 class ApiError(Exception):
     """An answer with this status and exactly this JSON body."""
@@ -38,7 +40,6 @@ def structured(
     *,
     details: Sequence[Json] = (),
     suggestions: Sequence[str] = (),
-    links: Sequence[Json] = (),
 ) -> ApiError:
     """`{"error_code": "ERR-mm-nnn", ...}` at the top level of the body."""
     body = {
@@ -46,7 +47,7 @@ def structured(
         "message": message,
         "details": list(details),
         "suggestions": list(suggestions),
-        "links": list(links),
+        "links": _LINKS.get(error_code, []),
     }
     return ApiError(status, body)
 
@@ -94,7 +95,6 @@ def hash_registration_required(details: Sequence[Json]) -> ApiError:
         "Compose hash registration required on-chain",
         details=details,
         suggestions=["Register the compose hash on-chain and retry"],
-        links=[{"label": "Phala Cloud documentation", "url": "https://docs.phala.com"}],
     )
 
 

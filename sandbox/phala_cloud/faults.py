@@ -31,7 +31,7 @@ class Fault(BaseModel):
     method: str = "*"
     """HTTP method, or `*`."""
     path: str = "*"
-    """Pattern of shell wildcards over the path below `/api/v1`, such as `/cvms/*/commit-update`."""
+    """Pattern over the path below `/api/v1`, such as `/cvms/*/commit-update`; `*` spans slashes too."""
     times: int = Field(default=1, ge=1)
     """For how many matching requests."""
     when: Literal["before", "after"] = "before"

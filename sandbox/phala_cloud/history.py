@@ -14,7 +14,7 @@ from sandbox.phala_cloud.settings import iso
 from sandbox.phala_cloud.world import World
 
 
-def operations_page(  # noqa: PLR0913 - the endpoint's filters
+def operations_page(
     world: World,
     cvm: Cvm,
     *,

@@ -26,7 +26,7 @@ def get_cvm(world: WorldDep, cvm: CvmDep, version: ApiVersion = None) -> Json:
 
 
 @router.get("/state", response_model=None)
-def get_state(  # noqa: PLR0913 - query members are parameters here
+def get_state(
     world: WorldDep,
     streams: StreamsDep,
     caller: Caller,
@@ -84,7 +84,7 @@ def get_available_os_images(cvm: CvmDep) -> list[Json]:
 
 
 @router.get("/operations")
-def get_operations(  # noqa: PLR0913 - query members are parameters here
+def get_operations(
     world: WorldDep,
     cvm: CvmDep,
     *,

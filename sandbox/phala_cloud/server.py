@@ -57,8 +57,7 @@ def listen(port: int = 0) -> socket.socket:
 def running(database_path: Path, *, rpc_url: str | None = None, port: int = 0) -> Iterator[str]:
     """The sandbox in a thread of this process; gives its base address, such as `http://127.0.0.1:43210`.
 
-    Raises:
-        RuntimeError: it did not start.
+    It accepts connections from the start; the first requests wait until it is ready.
     """
     server = make_server(database_path, rpc_url)
     with listen(port) as listener:

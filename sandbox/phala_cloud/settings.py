@@ -1,6 +1,5 @@
 """What the person at the controls can turn while the sandbox runs, and the clock it all happens by."""
 
-import json
 import time
 from datetime import UTC, datetime
 
@@ -12,7 +11,7 @@ from sandbox.phala_cloud.database import Database
 class Settings(BaseModel):
     """Durations are seconds of the sandbox's clock unless a field says otherwise."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clock_offset: float = 0.0
     """Seconds added to the machine's time to give the sandbox's time."""
@@ -31,15 +30,16 @@ class Settings(BaseModel):
 
 
 class SettingsStore:
-    """Settings kept in the database."""
+    """Settings kept in the database, of which this process is the only user."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        row = database.one("SELECT value FROM settings WHERE key = 'settings'")
+        self._current = Settings() if row is None else Settings.model_validate_json(row["value"])
 
     def get(self) -> Settings:
         """The settings now in force."""
-        row = self._database.one("SELECT value FROM settings WHERE key = 'settings'")
-        return Settings() if row is None else Settings.model_validate_json(row["value"])
+        return self._current
 
     def change(self, **changes: float | bool) -> Settings:
         """Set some members, keep the others.
@@ -48,11 +48,12 @@ class SettingsStore:
             pydantic.ValidationError: an unknown member or a value out of range; nothing is changed.
         """
         with self._database.transaction():
-            settings = Settings.model_validate(self.get().model_dump() | changes)
+            settings = Settings.model_validate(self._current.model_dump() | changes)
             self._database.run(
                 "INSERT INTO settings VALUES ('settings', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                json.dumps(settings.model_dump()),
+                settings.model_dump_json(),
             )
+            self._current = settings
         return settings
 
 

@@ -78,7 +78,7 @@ class CvmPatch(BaseModel):
 
 
 @router.patch("", status_code=202)
-def patch_cvm(  # noqa: PLR0913 - headers are parameters here
+def patch_cvm(
     world: WorldDep,
     cvm: CvmDep,
     base_url: BaseUrl,

@@ -114,6 +114,24 @@ def resend_delivery(world: WorldDep, caller: Caller, webhook_id: str, event_id: 
     return {"event_id": new_id, "original_event_id": event_id, "status": "pending"}
 
 
+@router.get("/{webhook_id}/stats")
+def get_stats(world: WorldDep, caller: Caller, webhook_id: str) -> Json:
+    """How the deliveries of an endpoint went; those still to come count for neither."""
+    _find(world, caller, webhook_id)
+    rows = world.database.all("SELECT * FROM deliveries WHERE webhook_id = ? ORDER BY id", webhook_id)
+    succeeded = [row for row in rows if row["status"] == "success"]
+    durations = [row["duration_ms"] for row in rows if row["attempts"]]
+    return {
+        "total": len(rows),
+        "success_count": len(succeeded),
+        "failed_count": sum(row["status"] == "failed" for row in rows),
+        "success_rate": len(succeeded) / len(rows) if rows else 0.0,
+        "avg_duration_ms": sum(durations) // len(durations) if durations else 0,
+        "max_duration_ms": max(durations, default=0),
+        "last_delivery_at": iso(rows[-1]["created_at"]) if rows else None,
+    }
+
+
 @router.post("/{webhook_id}/reveal-secret")
 def reveal_secret(world: WorldDep, caller: Caller, webhook_id: str) -> Json:
     """Needs a second factor, which no API key has."""

@@ -57,11 +57,13 @@ def test_a_page_of_html_instead_of_the_answer(cvm: OnChainCvm, control: Control)
 
 def test_faults_match_method_and_path_and_count_down(team: Team, control: Control):
     path = f"/cvms/{team.off_chain_cvm()['vm_uuid']}"
-    control.fail("GET", "/cvms/*/state", status=429, times=2)
+    control.fail("GET", "/cvms/*/state", status=429, times=2, retry_after=7)
     control.answer("GET", "/cvms/*/attestation", body="")
     control.answer("GET", "/cvms/*/user_config", body="{oops", content_type="application/json")
     assert team.api.get(path).status_code == 200
-    assert [team.api.get(f"{path}/state").status_code for _ in range(3)] == [429, 429, 200]
+    answers = [team.api.get(f"{path}/state") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [429, 429, 200]
+    assert answers[0].headers["retry-after"] == "7"
     assert team.api.get(f"{path}/attestation").content == b""
     assert team.api.get(f"{path}/user_config").text == "{oops"
     assert team.api.get(f"{path}/attestation").json()["is_online"] is True

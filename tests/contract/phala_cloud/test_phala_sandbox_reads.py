@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -19,20 +18,20 @@ pytestmark = pytest.mark.chain
 RECORDED: dict[str, Json] = json.loads((Path(__file__).parent / "recorded_answers.json").read_text())
 
 
-def differences(recorded: Any, ours: Any, at: str = "") -> Iterator[str]:
+def differences(recorded: object, ours: object, at: str = "") -> Iterator[str]:
     """Members that are recorded but missing here, or of another JSON type. Null may stand for any type."""
     if recorded is None or ours is None:
         return
     numbers = (int, float)
     if type(recorded) is not type(ours) and not (isinstance(recorded, numbers) and isinstance(ours, numbers)):
         yield f"{at}: {type(recorded).__name__} recorded, {type(ours).__name__} here"
-    elif isinstance(recorded, dict):
+    elif isinstance(recorded, dict) and isinstance(ours, dict):
         for name, value in recorded.items():
             if name not in ours:
                 yield f"{at}.{name}: missing"
             else:
                 yield from differences(value, ours[name], f"{at}.{name}")
-    elif isinstance(recorded, list) and recorded:
+    elif isinstance(recorded, list) and isinstance(ours, list) and recorded:
         if not ours:
             yield f"{at}: empty"
         elif at == ".details":

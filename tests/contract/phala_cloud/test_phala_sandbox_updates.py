@@ -8,7 +8,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sandbox.chain.local import LocalChain
 from tests.support.phala_cloud import COMPOSE, NEXT_COMPOSE, Json, OnChainCvm, Team, details_of
 
 pytestmark = pytest.mark.chain
@@ -248,7 +247,7 @@ def test_instance_id_is_backfilled_and_never_minted(team: Team):
     assert team.api.patch("/cvms/instance-ids", json={"ids": []}).status_code == 422
 
 
-def test_pending_updates_carry_no_token(cvm: OnChainCvm, chain: LocalChain):
+def test_pending_updates_carry_no_token(cvm: OnChainCvm):
     prepared = cvm.prepare()
     listing = cvm.team.api.get(f"/apps/{cvm.app}/pending-updates")
     item = {

@@ -117,6 +117,8 @@ def test_retry_that_succeeds_is_the_last(cvm: OnChainCvm, receiver: Receiver, co
     seen = wait_for_attempts(cvm.team, hook, 2)
     assert (seen["status"], seen["response_status"]) == ("success", 204)
     assert seen["delivered_at"] is not None
+    stats = cvm.team.api.get(f"/workspace/webhooks/{hook['id']}/stats").json()
+    assert (stats["total"], stats["success_count"], stats["failed_count"]) == (1, 1, 0)
 
 
 def test_resend_makes_a_new_id_linked_to_the_original(cvm: OnChainCvm, receiver: Receiver):
