@@ -31,7 +31,7 @@ class Reply:
     """An HTTP answer.
 
     Attributes:
-        body: decoded, at most the limit asked for.
+        body: at most the limit asked for.
         complete: whether ``body`` is all of it.
     """
 
@@ -54,8 +54,17 @@ def new_client(*, timeout: float, transport: httpx.BaseTransport | None = None) 
     return httpx.Client(timeout=timeout, transport=transport, follow_redirects=False, cookies=no_cookies)
 
 
-def exchange(client: httpx.Client, request: httpx.Request, *, limit: int, seconds: float) -> Reply:
+def exchange(
+    client: httpx.Client, request: httpx.Request, *, limit: int, seconds: float, inflate: bool = True
+) -> Reply:
     """Send a request and read its answer, at most ``limit`` bytes and for at most about ``seconds``.
+
+    Args:
+        client: who sends it.
+        request: what.
+        limit: bytes of the body to keep.
+        seconds: for the body; connecting and the head have the client's timeouts.
+        inflate: undo a ``Content-Encoding``; not for receivers who may send a few bytes that inflate to gigabytes.
 
     Raises:
         httpx.HTTPError: no answer, a broken one, or one that took too long.
@@ -64,7 +73,7 @@ def exchange(client: httpx.Client, request: httpx.Request, *, limit: int, second
     response = client.send(request, stream=True)
     try:
         body = bytearray()
-        for chunk in response.iter_bytes():
+        for chunk in response.iter_bytes() if inflate else response.iter_raw():
             body += chunk
             if len(body) > limit:
                 break
