@@ -90,9 +90,18 @@ class Control:
         """Behave again."""
         self._request("DELETE", "/faults")
 
-    def slow_down(self, method: str, path: str, seconds: float, times: int = 1) -> None:
-        """Answer the next matching requests correctly, but late."""
-        self.add_fault(method=method, path=path, times=times, delay_seconds=seconds)
+    def slow_down(
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        times: int = 1,
+        *,
+        after: bool = False,
+    ) -> None:
+        """Answer the next matching requests late; with `after` only the answer is late, not the effect."""
+        when = "after" if after else "before"
+        self.add_fault(method=method, path=path, times=times, delay_seconds=seconds, when=when)
 
     def fail(
         self,

@@ -1,6 +1,7 @@
 """The answers that are not a success, in the shapes Phala Cloud documents.
 
-465 to 468 are Phala's own statuses; no HTTP library knows a reason phrase for them.
+465 to 468 are Phala's own statuses; no HTTP library knows a reason phrase for them. Where Phala documents a status
+without its error code (400 for bad members, 404 for an app), the code here is one of its list, chosen by us.
 """
 
 from collections.abc import Sequence

@@ -37,7 +37,7 @@ class Fault(BaseModel):
     when: Literal["before", "after"] = "before"
     """Whether the request is handled."""
     delay_seconds: float = Field(default=0.0, ge=0, le=600)
-    """Real seconds to wait, before anything else."""
+    """Real seconds to wait: before the request is handled, or between its effect and its answer."""
     drop: bool = False
     """Close the connection without an answer."""
     status: int | None = Field(default=None, ge=200, le=599)
@@ -100,16 +100,20 @@ class FaultMiddleware:
             await self._app(scope, receive, answer.send)
             return
         logger.info("misbehaving (%s) at %s %s", fault.when, scope["method"], below)
+        held = _Held()
+        if fault.when == "after":
+            await self._app(scope, receive, held.send)
         await asyncio.sleep(fault.delay_seconds)
-        replaced = fault.drop or fault.status is not None
-        if fault.when == "after" or not replaced:
-            await self._app(scope, receive, _swallow if replaced else answer.send)
         if fault.drop:
             TransportRegistry.abort(scope)
             while (await receive())["type"] != "http.disconnect":
                 pass
         elif fault.status is not None:
             await _respond(fault, fault.status, answer.send)
+        elif fault.when == "after":
+            await held.release(answer.send)
+        else:
+            await self._app(scope, receive, answer.send)
 
 
 class _Answer:
@@ -156,8 +160,18 @@ class TransportRegistry(H11Protocol):
         transport.abort()
 
 
-async def _swallow(_message: Message) -> None:
-    """Takes an answer that nobody will see."""
+class _Held:
+    """Keeps an answer back, perhaps for ever."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        self._messages.append(message)
+
+    async def release(self, send: Send) -> None:
+        for message in self._messages:
+            await send(message)
 
 
 async def _respond(fault: Fault, status: int, send: Send) -> None:

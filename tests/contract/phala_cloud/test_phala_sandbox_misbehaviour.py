@@ -80,6 +80,15 @@ def test_latency(team: Team, control: Control):
         team.api.get(path, timeout=0.1)
 
 
+def test_answer_that_comes_too_late_had_its_effect(cvm: OnChainCvm, control: Control):
+    control.slow_down("PATCH", "/cvms/*", 1, after=True)
+    with pytest.raises(httpx.ReadTimeout):
+        cvm.team.api.patch(cvm.path, json={"vcpu": 2}, timeout=0.2)
+    assert cvm.settle()["resource"]["vcpu"] == 2
+    control.slow_down("GET", "/cvms/*/state", 0.05, after=True)
+    assert cvm.team.api.get(f"{cvm.path}/state").json()["status"] == "running"
+
+
 def test_operation_that_fails_leaves_the_old_compose_running(cvm: OnChainCvm, control: Control):
     prepared = cvm.prepare()
     cvm.register(prepared["compose_hash"])

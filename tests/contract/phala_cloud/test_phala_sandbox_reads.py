@@ -1,7 +1,9 @@
 """Reads: the recorded answers' shapes, every form of identifier, paging, streams, keys."""
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -232,6 +234,19 @@ def test_stream_times_out(cvm: OnChainCvm):
     assert [name for name, _ in watched][-1] == "timeout"
     refused = cvm.team.api.get(f"{cvm.path}/state", params={"target": "stopped", "interval": 4})
     assert refused.status_code == 422
+
+
+def test_five_streams_at_most(cvm: OnChainCvm):
+    endless = {"target": "stopped", "timeout": 600}
+    with ExitStack() as open_streams:
+        for _ in range(5):
+            stream = cvm.team.api.stream("GET", f"{cvm.path}/state", params=endless)
+            assert open_streams.enter_context(stream).status_code == 200
+        assert cvm.team.api.get(f"{cvm.path}/state", params=endless).status_code == 429
+    running = {"target": "running"}
+    ends_at = time.monotonic() + 10
+    while cvm.team.api.get(f"{cvm.path}/state", params=running).status_code == 429:
+        assert time.monotonic() < ends_at
 
 
 def test_operations_by_pages(cvm: OnChainCvm):

@@ -1,6 +1,8 @@
 """The sandbox's state survives its restart, whatever was under way."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,40 @@ def test_everything_survives(tmp_path: Path, chain: LocalChain, receiver: Receiv
     team.api.close()
     assert prepared["commit_token"] not in caplog.text
     assert team.api_key not in caplog.text
+
+
+def test_a_killed_process_loses_nothing_and_logs_no_token(tmp_path: Path, chain: LocalChain):
+    database, log = tmp_path / "phala.sqlite3", tmp_path / "log"
+    command = [sys.executable, "-m", "sandbox.phala_cloud.server"]
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [*command, "--database", str(database), "--rpc-url", chain.rpc.url],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    assert process.stdout is not None
+    with process, Control(process.stdout.readline().strip()) as control:
+        try:
+            team = Team.create(control)
+            cvm = OnChainCvm.create(team, chain)
+            prepared = cvm.prepare()
+            cvm.register(prepared["compose_hash"])
+            assert team.api.get(prepared["api_commit_url"]).status_code == 200
+            control.settings(accept_seconds=3600)
+            correlation_id = cvm.commit(prepared["commit_token"]).json()["correlation_id"]
+        finally:
+            process.kill()
+    with running(database, rpc_url=chain.rpc.url) as url, Control(url) as control:
+        team = reopen(team, control)
+        control.advance_clock(3600)
+        cvm = OnChainCvm(team, chain, cvm.app, cvm.info)
+        assert cvm.settle()["running_compose_hash"] == prepared["compose_hash"]
+        assert cvm.operation(correlation_id)["status"] == "completed"
+    team.api.close()
+    logged = log.read_text()
+    assert "commit-update -> 202" in logged
+    assert prepared["commit_token"] not in logged
 
 
 def test_without_a_chain_updates_are_500_and_a_boot_waits(tmp_path: Path, chain: LocalChain):

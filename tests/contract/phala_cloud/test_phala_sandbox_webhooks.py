@@ -2,12 +2,14 @@
 
 import hashlib
 import hmac
+import itertools
 import json
 import time
 
 import pytest
 
 from sandbox.phala_cloud.control import Control
+from sandbox.phala_cloud.deliveries import RETRY_AFTER_SECONDS
 from tests.support.phala_cloud import Json, OnChainCvm, Received, Receiver, Team
 
 pytestmark = pytest.mark.chain
@@ -88,6 +90,10 @@ def wait_for_attempts(team: Team, hook: Json, attempts: int) -> Json:
     return seen
 
 
+def test_the_retry_schedule_is_the_documented_one():
+    assert RETRY_AFTER_SECONDS == (MINUTE, 10 * MINUTE, HOUR)
+
+
 def test_retries_after_a_minute_ten_and_an_hour_then_gives_up(cvm: OnChainCvm, receiver: Receiver, control: Control):
     hook = register(cvm.team, receiver)
     receiver.statuses = [500, 302, 503, 404]
@@ -99,8 +105,12 @@ def test_retries_after_a_minute_ten_and_an_hour_then_gives_up(cvm: OnChainCvm, r
             assert (seen["attempts"], seen["response_status"]) == (attempt, status)
             assert seen["status"] == ("failed" if attempt == 4 else "pending")
             control.advance_clock(pause - 10 if pause else 24 * HOUR)
-            assert len(receiver.received) == attempt
             control.advance_clock(10)
+        sent_at = [entry["at"] for entry in control.ledger("delivery", cvm.vm_uuid)]
+        pauses = [later - earlier for earlier, later in itertools.pairwise(sent_at)]
+        # The ledger's line is written a moment after the attempt; a second is more than that moment.
+        assert all(pause > due - 1 for pause, due in zip(pauses, RETRY_AFTER_SECONDS, strict=True)), pauses
+        assert len(receiver.received) == 4
         assert len({received.headers["x-webhook-id"] for received in receiver.received}) == 1
         for received in receiver.received:
             check_signature(received, hook["secret"])
