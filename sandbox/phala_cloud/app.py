@@ -52,7 +52,6 @@ def create_app(database_path: Path, *, rpc_url: str | None = None) -> FastAPI:
         try:
             yield
         finally:
-            streams.close()
             world.close()
             deliverer.close()
 

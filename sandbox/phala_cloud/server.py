@@ -20,23 +20,32 @@ from sandbox.phala_cloud.faults import TransportRegistry
 
 HOST = "127.0.0.1"
 _BACKLOG = 256
+_PATIENCE_SECONDS = 5
 
 
-def make_server(database_path: Path, rpc_url: str | None) -> uvicorn.Server:
+class SandboxServer(uvicorn.Server):
     """A server with the options the sandbox needs.
 
     uvicorn's access log stays off: it prints queries, and a commit token may be in one.
     """
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_app(database_path, rpc_url=rpc_url),
-            http=TransportRegistry,
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=5,
-        ),
-    )
+
+    def __init__(self, database_path: Path, rpc_url: str | None) -> None:
+        self._app = create_app(database_path, rpc_url=rpc_url)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                http=TransportRegistry,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_PATIENCE_SECONDS,
+            ),
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the event streams first: uvicorn waits for open answers before it ends the lifespan."""
+        self._app.state.streams.close()
+        await super().shutdown(sockets)
 
 
 def listen(port: int = 0) -> socket.socket:
@@ -59,7 +68,7 @@ def running(database_path: Path, *, rpc_url: str | None = None, port: int = 0) -
 
     It accepts connections from the start; the first requests wait until it is ready.
     """
-    server = make_server(database_path, rpc_url)
+    server = SandboxServer(database_path, rpc_url)
     with listen(port) as listener:
         address = address_of(listener)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="phala-cloud")
@@ -87,7 +96,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     # httpx logs the addresses it calls; they are receivers' and may hold credentials.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    server = make_server(options.database, options.rpc_url)
+    server = SandboxServer(options.database, options.rpc_url)
     with listen(options.port) as listener:
         sys.stdout.write(f"{address_of(listener)}\n")
         sys.stdout.flush()
