@@ -69,11 +69,16 @@ def due_again(lease: Lease, seconds: float) -> ColumnElement[datetime]:
     return case((rang, func.now()), else_=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds)))
 
 
-def ring_due(database: Database, table: LeasedTable, limit: int) -> list[str | int]:
-    """Ids of due rows that nobody holds and nobody rang for lately; they are stamped as rung."""
+def ring_due(database: Database, table: LeasedTable, limit: int) -> list[tuple[Any, str]]:
+    """Rows that are due, that nobody holds, and that nobody rang for lately; they are stamped as rung.
+
+    Returns:
+        (id, state) of each; the state is empty for tables without one.
+    """
     key = key_of(table)
+    state = literal("") if table is ChainCursor else table.__table__.c.state
     waiting = (
-        select(key)
+        select(key, state)
         .where(
             table.due_at <= func.now(),
             or_(table.lease_until.is_(None), table.lease_until < func.now()),
@@ -84,10 +89,10 @@ def ring_due(database: Database, table: LeasedTable, limit: int) -> list[str | i
         .with_for_update(skip_locked=True)
     )
     with database.transaction() as session:
-        ids = list(session.scalars(waiting))
-        if ids:
-            session.execute(update(table).where(key.in_(ids)).values(rung_at=func.now()))
-    return ids
+        rows = [(row[0], row[1]) for row in session.execute(waiting)]
+        if rows:
+            session.execute(update(table).where(key.in_([row_id for row_id, _ in rows])).values(rung_at=func.now()))
+    return rows
 
 
 class LeaseKeeper:

@@ -1,0 +1,147 @@
+"""The only reader of the environment. Every setting is documented beside its default.
+
+``scripts/generate_docs.py`` writes ``.env.example`` and ``docs/settings.md`` from here.
+"""
+
+import base64
+import binascii
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as UnreadableSettings
+
+from service.domain.finality import parse_finality
+
+PREFIX = "COUNTERSIGN_"
+_KEY_BYTES = 32
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """A setting is missing or makes no sense; the message is one line and names the variable, never its value."""
+
+
+class ChainSettings(BaseModel):
+    """One EVM chain and the Safe Transaction Service that serves it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="EIP-3770 short name, such as `base`", pattern=r"^[a-z0-9-]{1,32}$")
+    rpc_urls: list[SecretStr] = Field(description="JSON-RPC endpoints, tried in order", min_length=1)
+    ws_url: SecretStr | None = Field(default=None, description="WebSocket endpoint to hear of new blocks at once")
+    finality: str = Field(default="finalized", description="`confirmations:<blocks>`, `safe` or `finalized`")
+    safe_service_url: str = Field(description="Safe Transaction Service, without `/api`")
+    safe_service_api_key: SecretStr | None = Field(default=None, description="its API key, for the hosted one")
+    safe_app_url: str = Field(default="https://app.safe.global", description="Safe{Wallet}, for links")
+    explorer_url: str | None = Field(default=None, description="block explorer, for links")
+
+    @field_validator("finality")
+    @classmethod
+    def _finality(cls, value: str) -> str:
+        return str(parse_finality(value))
+
+
+class Settings(BaseSettings):
+    """All settings, read from ``COUNTERSIGN_*`` variables. What a process does not need it does not ask for."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+
+    database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL: `postgresql://user:password@host:5432/countersign`"
+    )
+    redis_url: SecretStr | None = Field(
+        default=None, description="Redis, the broker that wakes workers: `redis://:password@host:6379/0`"
+    )
+    api_keys: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Bearer keys of the API by workspace slug, as a JSON object"
+    )
+    encryption_keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Keys of the secret columns by key id, as a JSON object of base64 texts of 32 bytes; "
+        "the first seals, all open",
+    )
+    fingerprint_key: SecretStr | None = Field(
+        default=None, description="base64 of 32 bytes; recognises a commit token without keeping it; never change it"
+    )
+    proposer_key: SecretStr | None = Field(
+        default=None, description="Private key (64 hex digits) of the Safe delegate that proposes; workers only"
+    )
+    chains: dict[int, ChainSettings] = Field(
+        default_factory=dict, description="Chains by chain id, as a JSON object; see below"
+    )
+    public_url: str = Field(default="", description="Base URL of this API as others see it, for links in events")
+    api_host: str = Field(default="127.0.0.1", description="Address the API listens on")
+    api_port: int = Field(default=8080, ge=0, le=65535, description="Port the API listens on; 0 takes a free one")
+    worker_threads: int = Field(default=8, ge=1, le=64, description="Tasks a worker runs at once")
+    sweep_seconds: Seconds = Field(default=1, description="How often due rows are looked for")
+    observe_seconds: Seconds = Field(default=5, description="How often a chain is read when no new block rings")
+    safe_poll_seconds: Seconds = Field(default=60, description="How often signatures of a proposal are looked for")
+    recheck_seconds: Seconds = Field(
+        default=600, description="How often a waiting request reads the allowlist itself, whatever the logs say"
+    )
+    track_seconds: Seconds = Field(default=5, description="How often a committed update is looked at")
+    http_timeout_seconds: Seconds = Field(default=30, description="Timeout of a call to the outside")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
+
+    @field_validator("public_url")
+    @classmethod
+    def _no_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    def need(self, name: str) -> SecretStr:
+        """A secret that this process cannot do without.
+
+        Raises:
+            SettingsError: it is not set.
+        """
+        value = getattr(self, name)
+        if not isinstance(value, SecretStr) or not value.get_secret_value():
+            raise SettingsError(f"{PREFIX}{name.upper()} is not set")
+        return value
+
+    def sealing_keys(self) -> dict[str, bytes]:
+        """The encryption keys, decoded.
+
+        Raises:
+            SettingsError: none is set, or one is not base64 of 32 bytes.
+        """
+        if not self.encryption_keys:
+            raise SettingsError(f"{PREFIX}ENCRYPTION_KEYS is not set")
+        return {key_id: _key(f"{PREFIX}ENCRYPTION_KEYS[{key_id}]", key) for key_id, key in self.encryption_keys.items()}
+
+    def fingerprint_bytes(self) -> bytes:
+        """The fingerprint key, decoded.
+
+        Raises:
+            SettingsError: not set, or not base64 of 32 bytes.
+        """
+        return _key(f"{PREFIX}FINGERPRINT_KEY", self.need("fingerprint_key"))
+
+
+def _key(name: str, text: SecretStr) -> bytes:
+    try:
+        key = base64.b64decode(text.get_secret_value(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise SettingsError(f"{name} is not base64 of {_KEY_BYTES} bytes; make one with: openssl rand -base64 32")
+    return key
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: a value makes no sense.
+    """
+    try:
+        return Settings()
+    except UnreadableSettings as error:
+        raise SettingsError(f"the environment cannot be read: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        path = [str(part) for part in first["loc"]]
+        name = PREFIX + path[0].upper() + "".join(f"[{part}]" for part in path[1:])
+        raise SettingsError(f"{name}: {first['msg']}") from None

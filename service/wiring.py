@@ -1,0 +1,255 @@
+"""Composition root: what each kind of process is made of. The only importer of adapters.
+
+Adapters are imported where they are needed, so that the API does not load what only workers use.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from service.domain.errors import Unreachable
+from service.domain.finality import parse_finality
+from service.settings import PREFIX, Settings, SettingsError
+from service.store import migrate, workspaces
+from service.store.database import Database, make_engine
+from service.store.leases import LeaseKeeper
+from service.store.sealing import Sealer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic import SecretStr
+
+    from service.adapters.chain import JsonRpcChain
+    from service.adapters.safe import TransactionService
+    from service.ports import Clock, Phala, Poster, Signer
+
+
+class StartRefused(Exception):
+    """A fault of the deployment: the process must not start. The message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLinks:
+    """What links of a chain are made of. ``name`` is its EIP-3770 short name."""
+
+    name: str
+    safe_app_url: str
+    explorer_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiParts:
+    """What the API is made of."""
+
+    database: Database
+    clock: Clock
+    api_keys: Mapping[str, SecretStr]
+    chains: Mapping[int, ChainLinks]
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Intervals of the steps, in seconds."""
+
+    observe: float
+    safe_poll: float
+    recheck: float
+    track: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker is made of."""
+
+    database: Database
+    clock: Clock
+    keeper: LeaseKeeper
+    chains: Mapping[int, JsonRpcChain]
+    queues: Mapping[int, TransactionService]
+    signer: Signer
+    poster: Poster
+    phala: PhalaAccounts
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class WatchParts:
+    """What the listener is made of. ``ws_urls`` has the chains that can be subscribed to."""
+
+    database: Database
+    chains: Mapping[int, JsonRpcChain]
+    ws_urls: Mapping[int, SecretStr]
+    poll_seconds: float
+
+
+@dataclass(slots=True)
+class PhalaAccounts:
+    """One Phala Cloud client per workspace and key, made when first needed."""
+
+    database: Database
+    timeout: float
+    _clients: dict[tuple[str, str], Phala] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def of(self, workspace_id: str) -> Phala:
+        """The client of a workspace, with the key it has now."""
+        from service.adapters.phala import PhalaAdapter  # noqa: PLC0415 - only workers need it
+        from service.phala import PhalaCloud  # noqa: PLC0415 - likewise
+
+        account = workspaces.phala_account(self.database, workspace_id)
+        identity = (account.base_url, account.api_key.get_secret_value())
+        with self._lock:
+            if identity not in self._clients:
+                client = PhalaCloud(api_key=account.api_key, base_url=account.base_url, timeout=self.timeout)
+                self._clients[identity] = PhalaAdapter(client)
+            return self._clients[identity]
+
+
+def database_of(settings: Settings, *, pool_size: int = 10) -> Database:
+    """The database, without looking whether it is there.
+
+    Raises:
+        SettingsError: a needed setting is missing or wrong.
+    """
+    engine = make_engine(settings.need("database_url").get_secret_value(), pool_size=pool_size)
+    sealer = Sealer(settings.sealing_keys(), settings.fingerprint_bytes())
+    return Database(engine, sealer, public_url=settings.public_url)
+
+
+def _ready_database(settings: Settings, *, pool_size: int = 10) -> Database:
+    database = database_of(settings, pool_size=pool_size)
+    try:
+        if migrate.is_at_head(database.engine):
+            return database
+    except OperationalError as error:
+        raise StartRefused(f"the database of {PREFIX}DATABASE_URL does not answer: {_first_line(error)}") from error
+    except SQLAlchemyError as error:
+        raise StartRefused(f"the database of {PREFIX}DATABASE_URL cannot be used: {_first_line(error)}") from error
+    raise StartRefused("the database is not migrated to this version: run `countersign migrate`")
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", error)).strip().splitlines()[0]
+
+
+def for_api(settings: Settings) -> ApiParts:
+    """The API: the database and its callers' keys. No broker, no RPC, no proposer key.
+
+    Raises:
+        SettingsError, StartRefused: see there.
+    """
+    from service.adapters.clock import SystemClock  # noqa: PLC0415 - adapters are imported where needed
+
+    if not settings.api_keys:
+        raise SettingsError(f"{PREFIX}API_KEYS is not set")
+    return ApiParts(
+        database=_ready_database(settings, pool_size=20),
+        clock=SystemClock(),
+        api_keys=settings.api_keys,
+        chains={
+            chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url)
+            for chain_id, chain in settings.chains.items()
+        },
+    )
+
+
+def for_worker(settings: Settings) -> WorkerParts:
+    """A worker: everything.
+
+    Raises:
+        SettingsError, StartRefused: see there.
+    """
+    from service.adapters.clock import SystemClock  # noqa: PLC0415 - only workers need these
+    from service.adapters.poster import HttpPoster  # noqa: PLC0415
+    from service.adapters.safe import TransactionService  # noqa: PLC0415
+    from service.adapters.signer import LocalSigner  # noqa: PLC0415
+
+    settings.need("redis_url")
+    signer = _signer(LocalSigner, settings.need("proposer_key"))
+    clock = SystemClock()
+    database = _ready_database(settings, pool_size=settings.worker_threads + 2)
+    queues = {
+        chain_id: TransactionService(
+            chain.safe_service_url,
+            api_key=chain.safe_service_api_key,
+            chain_id=chain_id,
+            signer=signer,
+            timeout=settings.http_timeout_seconds,
+        )
+        for chain_id, chain in settings.chains.items()
+    }
+    return WorkerParts(
+        database=database,
+        clock=clock,
+        keeper=LeaseKeeper(database),
+        chains=_checked_chains(settings),
+        queues=queues,
+        signer=signer,
+        poster=HttpPoster(),
+        phala=PhalaAccounts(database, settings.http_timeout_seconds),
+        timings=Timings(
+            observe=settings.observe_seconds,
+            safe_poll=settings.safe_poll_seconds,
+            recheck=settings.recheck_seconds,
+            track=settings.track_seconds,
+        ),
+    )
+
+
+def for_watch(settings: Settings) -> WatchParts:
+    """The listener: the database and the chains.
+
+    Raises:
+        SettingsError, StartRefused: see there.
+    """
+    return WatchParts(
+        database=_ready_database(settings, pool_size=len(settings.chains) + 2),
+        chains=_checked_chains(settings),
+        ws_urls={chain_id: chain.ws_url for chain_id, chain in settings.chains.items() if chain.ws_url},
+        poll_seconds=settings.observe_seconds,
+    )
+
+
+def _signer(make: type[Signer], key: SecretStr) -> Signer:
+    try:
+        return make(key)  # type: ignore[call-arg]  # the port has no constructor
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}PROPOSER_KEY is not a private key of 64 hex digits") from error
+
+
+def _checked_chains(settings: Settings) -> dict[int, JsonRpcChain]:
+    """The chains, refused when an endpoint answers another chain id. One that does not answer is not wrong."""
+    from service.adapters.chain import JsonRpcChain  # noqa: PLC0415 - only workers and the listener need it
+
+    if not settings.chains:
+        raise SettingsError(f"{PREFIX}CHAINS is not set")
+    chains = {}
+    for chain_id, chain in settings.chains.items():
+        rpc_urls = [url.get_secret_value() for url in chain.rpc_urls]
+        adapter = JsonRpcChain(
+            chain_id, rpc_urls, parse_finality(chain.finality), timeout=settings.http_timeout_seconds
+        )
+        try:
+            served = adapter.check_chain_id()
+        except Unreachable:
+            served = chain_id
+        if served != chain_id:
+            raise StartRefused(f"the RPC endpoint of chain {chain_id} answers chain id {served}: check {PREFIX}CHAINS")
+        chains[chain_id] = adapter
+    return chains
+
+
+def subscribe_new_heads(ws_url: SecretStr, stop: threading.Event) -> Iterator[object]:
+    """New heads of a chain as they come, until ``stop`` is set.
+
+    Raises:
+        Unreachable: the subscription cannot be made or broke.
+    """
+    from service.adapters.subscribe import new_heads  # noqa: PLC0415 - only the listener needs it
+
+    return new_heads(ws_url.get_secret_value(), stop)

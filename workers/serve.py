@@ -1,0 +1,212 @@
+"""Lease -> step -> apply, for each kind of row. No task queue in here: tasks call these, tests may too."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from secrets import token_hex
+
+from service.domain import snapshots as domain
+from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreachable
+from service.domain.outcomes import Outcome, ProposalOutcome, Wait, stop
+from service.domain.reasons import Reason
+from service.domain.schedules import step_backoff, webhook_retry_after
+from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
+from service.domain.states import State
+from service.domain.webhook_signature import headers
+from service.ports import Answer
+from service.steps.await_approval import await_approval
+from service.steps.commit import commit
+from service.steps.observe import observe
+from service.steps.post import post
+from service.steps.prepare import prepare
+from service.steps.propose import propose
+from service.steps.signatures import signatures
+from service.steps.track import track
+from service.steps.withdraw import withdraw
+from service.store import leases, observations, outbox, proposals, snapshots, transitions
+from service.store.leases import Lease, LeasedTable
+from service.store.proposals import StoredProposalIntents, StoredRequestIntents
+from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
+from service.wiring import WorkerParts
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _leased(parts: WorkerParts, table: LeasedTable, row_id: str | int) -> Iterator[Lease | None]:
+    """The lease of a due row, renewed while the block runs; ``None`` when there is nothing to do."""
+    lease = leases.acquire(parts.database, table, row_id)
+    if lease is None:
+        yield None
+        return
+    parts.keeper.add(lease)
+    try:
+        yield lease
+    except LeaseLost:
+        log.info("another worker took over", extra={"row": str(row_id)})
+    finally:
+        parts.keeper.drop(lease)
+
+
+def serve_request(parts: WorkerParts, request_id: str) -> State | None:
+    """Take a change request one step further; its state afterwards, ``None`` when there was nothing to do."""
+    with _leased(parts, ChangeRequest, request_id) as lease:
+        if lease is None:
+            return None
+        with parts.database.transaction() as session:
+            request = snapshots.change_request(parts.database, session, request_id)
+        outcome = _guarded(request, lambda: _request_step(parts, lease, request))
+        try:
+            transitions.apply(parts.database, lease, request.state, outcome, parts.clock.now())
+        except CvmBusy as error:
+            busy = stop(State.FAILED, Reason.CVM_BUSY, error.detail)
+            transitions.apply(parts.database, lease, request.state, busy, parts.clock.now())
+            return busy.to
+        return request.state if isinstance(outcome, Wait) else outcome.to
+    return None
+
+
+def _request_step(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Outcome:
+    intents = StoredRequestIntents(parts.database, lease)
+    chains, clock = parts.chains, parts.clock
+    match request.state:
+        case State.RECEIVED:
+            return prepare(
+                request,
+                phala=parts.phala.of(request.workspace.id),
+                chains=chains,
+                queues=parts.queues,
+                signer=parts.signer,
+                intents=intents,
+                clock=clock,
+            )
+        case State.PREPARED:
+            return propose(
+                request, chains=chains, queues=parts.queues, signer=parts.signer, intents=intents, clock=clock
+            )
+        case State.PROPOSED | State.EXECUTED:
+            return await_approval(request, chains=chains, clock=clock, recheck_seconds=parts.timings.recheck)
+        case State.REGISTERED:
+            phala = parts.phala.of(request.workspace.id)
+            return commit(
+                request, phala=phala, chains=chains, intents=intents, clock=clock, new_id=lambda: token_hex(16)
+            )
+        case _:
+            phala = parts.phala.of(request.workspace.id)
+            return track(request, phala=phala, clock=clock, poll_seconds=parts.timings.track)
+
+
+def _guarded(request: domain.ChangeRequest, step: Callable[[], Outcome]) -> Outcome:
+    """A fault becomes a wait that is counted and shown, never a lost row."""
+    try:
+        return step()
+    except LeaseLost:
+        raise
+    except CvmBusy as error:
+        return stop(State.FAILED, Reason.CVM_BUSY, error.detail)
+    except CountersignError as error:
+        reason, detail, retry_after = error.reason, error.detail, error.retry_after
+    except Exception as error:  # a defect must not lose the row; it is logged and shown
+        log.exception("a step failed", extra={"row": request.id, "state": request.state.value})
+        reason, detail, retry_after = Reason.INTERNAL_ERROR, type(error).__name__, None
+    wait = step_backoff(request.attempts + 1, retry_after)
+    return Wait(wait, reason, detail, failed_attempt=True)
+
+
+def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None:
+    """Take a proposal one step further; its state afterwards, ``None`` when there was nothing to do."""
+    with _leased(parts, Proposal, proposal_id) as lease:
+        if lease is None:
+            return None
+        with parts.database.transaction() as session:
+            proposal = snapshots.proposal(session, proposal_id)
+        if proposal.state not in LIVE_PROPOSAL:
+            return None
+        try:
+            outcome = _proposal_step(parts, lease, proposal)
+        except LeaseLost:
+            raise
+        except CountersignError as error:
+            wait = step_backoff(proposal.attempts + 1, error.retry_after)
+            outcome = ProposalOutcome(proposal.state, wait, detail=error.detail, failed_attempt=True)
+        except Exception as error:  # as above
+            log.exception("a step failed", extra={"row": proposal.id, "state": proposal.state.value})
+            wait = step_backoff(proposal.attempts + 1)
+            outcome = ProposalOutcome(proposal.state, wait, detail=type(error).__name__, failed_attempt=True)
+        proposals.apply(parts.database, lease, proposal, outcome)
+        return outcome.state
+    return None
+
+
+def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) -> ProposalOutcome:
+    chain, queue = parts.chains[proposal.chain_id], parts.queues[proposal.chain_id]
+    intents = StoredProposalIntents(parts.database, lease)
+    match proposal.state:
+        case ProposalState.POSTING:
+            return post(
+                proposal, chain=chain, queue=queue, signer=parts.signer, intents=intents, origin=_origin(proposal)
+            )
+        case ProposalState.WITHDRAWING:
+            return withdraw(
+                proposal, chain=chain, queue=queue, signer=parts.signer, intents=intents, origin=_origin(proposal)
+            )
+        case _:
+            return signatures(proposal, chain=chain, queue=queue, poll_seconds=parts.timings.safe_poll)
+
+
+def _origin(proposal: domain.Proposal) -> str:
+    """What owners see in Safe{Wallet}: our name and as many change requests as fit into 200 characters."""
+    text = "Countersign " + " ".join(proposal.members)
+    return text if len(text) <= 200 else text[:199].rsplit(" ", 1)[0] + "…"  # noqa: PLR2004 - the service's limit
+
+
+def serve_chain(parts: WorkerParts, chain_id: int) -> int:
+    """Read what is new on a chain; how many change requests it concerns."""
+    chain = parts.chains.get(chain_id)
+    if chain is None:
+        return 0
+    with _leased(parts, ChainCursor, chain_id) as lease:
+        if lease is None:
+            return 0
+        cursor, watched, known = observations.load(parts.database, chain_id)
+        try:
+            seen = observe(chain, cursor, watched, known)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            expected = isinstance(error, CountersignError)
+            if not expected:
+                log.exception("a chain could not be read", extra={"chain_id": chain_id})
+            detail = str(error) if expected else type(error).__name__
+            observations.fail(parts.database, lease, detail=detail, wait_seconds=parts.timings.observe)
+            return 0
+        return observations.apply(
+            parts.database, lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
+        )
+    return 0
+
+
+def serve_delivery(parts: WorkerParts, delivery_id: str) -> None:
+    """Try one webhook delivery and record what came of it."""
+    with _leased(parts, WebhookDelivery, delivery_id) as lease:
+        if lease is None:
+            return
+        delivery = outbox.load(parts.database, lease)
+        started = parts.clock.now()
+        signed = headers(delivery.secret.get_secret_value(), delivery.event_id, int(started.timestamp()), delivery.body)
+        answer: Answer | None = None
+        try:
+            answer = parts.poster.post(delivery.url, {**signed, "content-type": "application/json"}, delivery.body)
+            detail = answer.excerpt
+        except Unreachable as error:
+            detail = error.detail
+        elapsed = parts.clock.now() - started
+        attempt = outbox.Attempt(
+            at=started,
+            duration_ms=int(elapsed.total_seconds() * 1000),
+            status=answer.status if answer else None,
+            detail=detail,
+        )
+        jitter = int(delivery.id[-4:], 16) / 0xFFFF
+        retry = webhook_retry_after(delivery.failed_attempts + 1, answer.retry_after if answer else None, jitter=jitter)
+        outbox.record(parts.database, lease, attempt, retry)

@@ -1,0 +1,93 @@
+"""The tasks: thin, each carries an id only."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from service.domain.snapshots import ProposalState
+from service.domain.states import State
+from service.store import heartbeats, leases
+from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
+from service.wiring import WorkerParts
+from workers import serve
+from workers.app import SWEEP_TASK
+from workers.verbs import PROPOSAL_VERBS, REQUEST_VERBS, Verb
+
+SWEEP_LIMIT = 500
+REQUEST_TASK = "countersign.request"
+PROPOSAL_TASK = "countersign.proposal"
+CHAIN_TASK = "countersign.chain"
+DELIVERY_TASK = "countersign.delivery"
+
+log = logging.getLogger(__name__)
+
+
+class Doorbell:
+    """Publishes ids to the queues. A broker that does not answer is no fault: the sweep rings again."""
+
+    def __init__(self, app: Celery) -> None:
+        """Take the application that publishes."""
+        self._app = app
+
+    def ring(self, task: str, verb: Verb, row_id: str | int | None = None) -> None:
+        """Wake a worker for a row."""
+        try:
+            self._app.send_task(task, args=[] if row_id is None else [row_id], queue=verb.value)
+        except (OperationalError, OSError):
+            log.warning("the broker does not answer; the sweep will ring again", extra={"task": task})
+
+
+def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
+    """Add the tasks. ``parts`` gives the process's parts once it has them."""
+    bell = Doorbell(app)
+    process = f"{socket.gethostname()}:{os.getpid()}"
+
+    @app.task(name=SWEEP_TASK)  # type: ignore[untyped-decorator]  # Celery ships no types
+    def sweep() -> None:
+        heartbeats.beat(parts().database, process, "worker")
+        sweep_once(parts(), bell)
+
+    @app.task(name=REQUEST_TASK)  # type: ignore[untyped-decorator]  # likewise
+    def request(request_id: str) -> None:
+        state = serve.serve_request(parts(), request_id)
+        verb = REQUEST_VERBS.get(state) if state else None
+        if verb:
+            bell.ring(REQUEST_TASK, verb, request_id)
+        bell.ring(SWEEP_TASK, Verb.SWEEP)
+
+    @app.task(name=PROPOSAL_TASK)  # type: ignore[untyped-decorator]  # likewise
+    def proposal(proposal_id: str) -> None:
+        if serve.serve_proposal(parts(), proposal_id) is not None:
+            bell.ring(SWEEP_TASK, Verb.SWEEP)
+
+    @app.task(name=CHAIN_TASK)  # type: ignore[untyped-decorator]  # likewise
+    def chain(chain_id: int) -> None:
+        if serve.serve_chain(parts(), chain_id):
+            bell.ring(SWEEP_TASK, Verb.SWEEP)
+
+    @app.task(name=DELIVERY_TASK)  # type: ignore[untyped-decorator]  # likewise
+    def delivery(delivery_id: str) -> None:
+        serve.serve_delivery(parts(), delivery_id)
+
+
+def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:
+    """Ring for everything that is due and not held; how many rows."""
+    database = parts.database
+    rung = 0
+    for row_id, state in leases.ring_due(database, ChangeRequest, SWEEP_LIMIT):
+        bell.ring(REQUEST_TASK, REQUEST_VERBS[State(state)], row_id)
+        rung += 1
+    for row_id, state in leases.ring_due(database, Proposal, SWEEP_LIMIT):
+        bell.ring(PROPOSAL_TASK, PROPOSAL_VERBS[ProposalState(state)], row_id)
+        rung += 1
+    for row_id, _ in leases.ring_due(database, ChainCursor, SWEEP_LIMIT):
+        bell.ring(CHAIN_TASK, Verb.OBSERVE, row_id)
+        rung += 1
+    for row_id, _ in leases.ring_due(database, WebhookDelivery, SWEEP_LIMIT):
+        bell.ring(DELIVERY_TASK, Verb.DELIVER, row_id)
+        rung += 1
+    return rung

@@ -1,0 +1,38 @@
+"""Which verb serves a row in which state. A verb is also the name of its queue."""
+
+from enum import StrEnum
+
+from service.domain.snapshots import ProposalState
+from service.domain.states import State
+
+
+class Verb(StrEnum):
+    """What a worker does with a row."""
+
+    PREPARE = "prepare"
+    PROPOSE = "propose"
+    AWAIT = "await"
+    COMMIT = "commit"
+    TRACK = "track"
+    POST = "post"
+    SIGNATURES = "signatures"
+    WITHDRAW = "withdraw"
+    OBSERVE = "observe"
+    DELIVER = "deliver"
+    SWEEP = "sweep"
+
+
+REQUEST_VERBS: dict[State, Verb] = {
+    State.RECEIVED: Verb.PREPARE,
+    State.PREPARED: Verb.PROPOSE,
+    State.PROPOSED: Verb.AWAIT,
+    State.EXECUTED: Verb.AWAIT,
+    State.REGISTERED: Verb.COMMIT,
+    State.COMMITTED: Verb.TRACK,
+}
+
+PROPOSAL_VERBS: dict[ProposalState, Verb] = {
+    ProposalState.POSTING: Verb.POST,
+    ProposalState.QUEUED: Verb.SIGNATURES,
+    ProposalState.WITHDRAWING: Verb.WITHDRAW,
+}
