@@ -37,7 +37,7 @@ class Facts(TypedDict, total=False):
     compose_hash: str
     commit_token: str | None
     token_expires_at: datetime | None
-    prepare_attempted_at: datetime
+    prepare_attempted_at: datetime | None
     prepared_at: datetime
     transaction_hash: str | None
     evidence_block_hash: str | None

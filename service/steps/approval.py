@@ -1,0 +1,123 @@
+"""The approval a change request needs, and the evidence for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.domain.chain import Allowed, Block, ChainFact, ChainView, FactKind
+from service.domain.errors import Unreachable
+from service.domain.outcomes import Facts
+from service.domain.reasons import Reason
+from service.domain.snapshots import ChangeRequest
+from service.ports import Chain
+
+
+@dataclass(frozen=True, slots=True)
+class NeededApproval:
+    """What must be allowed: one hash and one device on one app contract."""
+
+    chain_id: int
+    app_contract: str
+    compose_hash: str
+    device_id: str
+
+    def read(self, chain: Chain, at: Block) -> Allowed:
+        """Read both halves of *allowed* at one block."""
+        return chain.allowed(self.app_contract, self.compose_hash, self.device_id, at)
+
+
+def needed_approval(request: ChangeRequest) -> NeededApproval:
+    """What ``request`` needs, once it is prepared.
+
+    Raises:
+        ValueError: a column is missing, which the database forbids from ``prepared`` on.
+    """
+    parts = (request.chain_id, request.app_contract, request.compose_hash, request.device_id)
+    chain_id, app_contract, compose_hash, device_id = parts
+    if chain_id is None or app_contract is None or compose_hash is None or device_id is None:
+        raise ValueError(f"change request {request.id} in state {request.state} lacks a part of its approval")
+    return NeededApproval(chain_id, app_contract, compose_hash, device_id)
+
+
+def chain_of(chains: Mapping[int, Chain], chain_id: int) -> Chain:
+    """The chain of a request under way.
+
+    Raises:
+        Unreachable: it was taken out of the configuration; the request waits for its return.
+    """
+    chain = chains.get(chain_id)
+    if chain is None:
+        raise Unreachable(f"chain {chain_id} is not configured", reason=Reason.CHAIN_NOT_CONFIGURED)
+    return chain
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where an approval was seen.
+
+    Attributes:
+        block: once it is final, so is the approval.
+        transaction_hash: transaction that added the hash, ``None`` when only the state was seen.
+    """
+
+    block: Block
+    transaction_hash: str | None
+
+    def facts(self) -> Facts:
+        """The columns that keep it."""
+        return Facts(
+            transaction_hash=self.transaction_hash,
+            evidence_block_hash=self.block.hash,
+            evidence_block_number=self.block.number,
+        )
+
+
+NO_EVIDENCE = Facts(transaction_hash=None, evidence_block_hash=None, evidence_block_number=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the chain says now: ``evidence`` is there exactly if both halves are allowed."""
+
+    allowed: Allowed
+    evidence: Evidence | None
+
+
+def sight(request: ChangeRequest, needed: NeededApproval, chain: Chain, view: ChainView) -> Sighting:
+    """Look for the approval in the known facts and in the newest state.
+
+    A fact may be newer than ``view``, because nodes behind one URL disagree; then the state is read at its block.
+    """
+    known = canonical_evidence(request, needed, chain)
+    at = known.block if known is not None and known.block.number > view.head.number else view.head
+    allowed = needed.read(chain, at)
+    return Sighting(allowed, (known or Evidence(at, None)) if allowed.both else None)
+
+
+def canonical_evidence(request: ChangeRequest, needed: NeededApproval, chain: Chain) -> Evidence | None:
+    """The newest registration among the known facts whose block is canonical, ``None`` without one.
+
+    The evidence block is the later one of the hash's and the device's, so that its finality covers both.
+    """
+    facts = sorted((f for f in request.facts if _concerns(f, needed)), key=_age, reverse=True)
+    standing = [fact for fact in facts if is_canonical(chain, fact.block)]
+    added = next((fact for fact in standing if fact.kind is FactKind.HASH_ADDED), None)
+    return None if added is None else Evidence(standing[0].block, added.transaction_hash)
+
+
+def is_canonical(chain: Chain, block: Block) -> bool:
+    """Whether the canonical block at that height is this one; ``False`` also above the head."""
+    return chain.block(block.number) == block
+
+
+def _age(fact: ChainFact) -> tuple[int, int]:
+    return fact.block.number, fact.log_index
+
+
+def _concerns(fact: ChainFact, needed: NeededApproval) -> bool:
+    if fact.app_contract != needed.app_contract:
+        return False
+    if fact.kind is FactKind.HASH_ADDED:
+        return fact.value == needed.compose_hash
+    if fact.kind is FactKind.DEVICE_ADDED:
+        return fact.value == needed.device_id
+    return fact.kind is FactKind.ANY_DEVICE_SET and int(fact.value, 16) == 1

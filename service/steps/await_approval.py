@@ -1,0 +1,101 @@
+"""``proposed`` and ``executed``: wait for the owners, then for finality. The chain decides, the queue informs."""
+
+from collections.abc import Mapping
+
+from service.domain.chain import Block
+from service.domain.errors import Refused
+from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait, stop
+from service.domain.reasons import Reason
+from service.domain.snapshots import ChangeRequest, ProposalState, SafeTransaction
+from service.domain.states import State
+from service.ports import Chain, Clock
+from service.steps.approval import NO_EVIDENCE, Evidence, canonical_evidence, chain_of, needed_approval, sight
+from service.steps.ends import ending, ends_on_refusal
+
+
+@ends_on_refusal
+def await_approval(
+    request: ChangeRequest, *, chains: Mapping[int, Chain], clock: Clock, recheck_seconds: float
+) -> Outcome:
+    """Serve a request in ``proposed`` or ``executed``.
+
+    Args:
+        request: the snapshot.
+        chains: configured chains by id.
+        clock: the time.
+        recheck_seconds: when to look again unless a doorbell rings earlier.
+
+    Raises:
+        CountersignError: a retryable fault.
+    """
+    end = ending(request, clock.now())
+    if end is not None:
+        return end
+    chain = chain_of(chains, needed_approval(request).chain_id)
+    if request.state is State.EXECUTED:
+        return _await_finality(request, chain, recheck_seconds)
+    return _await_owners(request, chain, recheck_seconds)
+
+
+def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) -> Outcome:
+    evidence = sight(request, needed_approval(request), chain, chain.view()).evidence
+    if evidence is not None:
+        return Advance(State.EXECUTED, evidence.facts())
+    proposal = request.proposal
+    if proposal is not None and proposal.state is ProposalState.REJECTED:
+        return stop(State.REJECTED, Reason.REJECTED_BY_OWNERS, proposal.detail)
+    if proposal is not None and proposal.state is ProposalState.FAILED:
+        raise Refused(proposal.detail or "the proposal failed", reason=Reason.PROPOSAL_REFUSED)
+    if proposal is not None and proposal.transaction is not None:
+        return _report_approvals(request, proposal.transaction, recheck_seconds)
+    return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS)
+
+
+def _report_approvals(request: ChangeRequest, transaction: SafeTransaction, recheck_seconds: float) -> Wait:
+    seen, count = request.approvals_seen, len(transaction.confirmations)
+    if count == seen:
+        return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS)
+    data = {"approvals": count, "threshold": transaction.threshold, "owners": list(transaction.confirmations)}
+    notices = [(Notice.APPROVAL_ADDED, data)] if count > seen else []
+    if transaction.threshold is not None and seen < transaction.threshold <= count:
+        notices.append((Notice.THRESHOLD_REACHED, data))
+    # A count that fell (an owner was removed) is stored too: its next rise is news again.
+    return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS, facts=Facts(approvals_seen=count), notices=tuple(notices))
+
+
+def _await_finality(request: ChangeRequest, chain: Chain, recheck_seconds: float) -> Outcome:
+    evidence = _stored_evidence(request)
+    view = chain.view()
+    canonical = chain.block(evidence.number)
+    if canonical is not None and canonical != evidence:
+        return _after_reorg(request, chain, evidence)
+    if canonical is None or evidence.number > view.final.number:
+        # A block above this node's head is not seen, which is no proof that it vanished.
+        return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY)
+    needed = needed_approval(request)
+    if needed.read(chain, view.final).both:
+        return Advance(State.REGISTERED)
+    if needed.read(chain, view.head).both:
+        later = Facts(evidence_block_hash=view.head.hash, evidence_block_number=view.head.number)
+        return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY, "allowed again in a block that is not final", later)
+    raise Refused(f"not allowed at the final block {view.final.number}", reason=Reason.APPROVAL_WITHDRAWN)
+
+
+def _stored_evidence(request: ChangeRequest) -> Block:
+    if request.evidence_block_hash is None or request.evidence_block_number is None:
+        raise ValueError(f"change request {request.id} is executed without an evidence block")
+    return Block(request.evidence_block_number, request.evidence_block_hash)
+
+
+def _after_reorg(request: ChangeRequest, chain: Chain, vanished: Block) -> Outcome:
+    other: Evidence | None = canonical_evidence(request, needed_approval(request), chain)
+    if other is not None:
+        detail = f"block {vanished.number} vanished in a reorg, the approval is in block {other.block.number} now"
+        return Wait(0.0, Reason.WAITING_FOR_FINALITY, detail, other.facts())
+    data = {"block_number": vanished.number, "block_hash": vanished.hash, "transaction_hash": request.transaction_hash}
+    return Advance(
+        State.PREPARED,
+        NO_EVIDENCE,
+        detail=f"block {vanished.number} vanished in a reorg",
+        notices=((Notice.REORGED, data),),
+    )

@@ -1,0 +1,205 @@
+"""``registered``: hand token, hash and transaction back to Phala Cloud, once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from service.domain.chain import Block
+from service.domain.errors import Busy, NotVisibleYet, Refused, TokenDead, Unreachable
+from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait, stop
+from service.domain.phala_facts import AppliedAtOnce, Prepared
+from service.domain.reasons import Reason
+from service.domain.schedules import step_backoff
+from service.domain.snapshots import ChangeRequest
+from service.domain.states import State
+from service.ports import Chain, Clock, Phala, RequestIntents
+from service.steps.approval import chain_of, needed_approval
+from service.steps.ends import TOKEN_LIFETIME, ending, ends_on_refusal, token_ended
+from service.steps.looking import find_operation, vm_uuid_of
+
+ALREADY_REGISTERED: Final = "already-registered"
+"""Phala Cloud's sentinel for a commit without a transaction: it checks the contract's state only."""
+
+_SETTLING = timedelta(seconds=60)
+"""How long an operation that an unanswered commit started may take to be listed."""
+
+_HEAD_SECONDS: Final = 5.0
+
+
+@ends_on_refusal
+def commit(
+    request: ChangeRequest,
+    *,
+    phala: Phala,
+    chains: Mapping[int, Chain],
+    intents: RequestIntents,
+    clock: Clock,
+    new_id: Callable[[], str],
+    lag_window_seconds: float = 600.0,
+) -> Outcome:
+    """Serve a request in ``registered``.
+
+    Args:
+        request: the snapshot.
+        phala: Phala Cloud with the workspace's key.
+        chains: configured chains by id.
+        intents: stores the attempt before the POST.
+        clock: the time.
+        new_id: makes the id of an attempt.
+        lag_window_seconds: how long Phala Cloud may fail to see an approval that is final.
+
+    Raises:
+        CountersignError: a retryable fault, or ``LeaseLost``.
+    """
+    needed = needed_approval(request)
+    if request.commit_attempt_id is not None:
+        found = _adopt(request, phala)
+        if found is not None:
+            return found
+        if clock.now() >= request.deadline_at:
+            return stop(State.EXPIRED, Reason.DEADLINE_PASSED, "a commit was sent, and no operation of it was seen")
+    else:
+        end = ending(request, clock.now())
+        if end is not None:
+            return end
+    chain = chain_of(chains, needed.chain_id)
+    view = chain.view()
+    if not needed.read(chain, view.final).both:
+        raise Refused(f"not allowed at the final block {view.final.number}", reason=Reason.APPROVAL_WITHDRAWN)
+    attempt = _Attempt(request, phala, chain, intents, clock, new_id, timedelta(seconds=lag_window_seconds))
+    return attempt.run(view.head)
+
+
+def _adopt(request: ChangeRequest, phala: Phala) -> Advance | None:
+    operation = find_operation(request, phala)
+    if operation is None:
+        return None
+    return _committed(operation.correlation_id, "the commit was found by its operation")
+
+
+def _committed(correlation_id: str, detail: str | None = None) -> Advance:
+    return Advance(State.COMMITTED, Facts(correlation_id=correlation_id, commit_token=None), detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One round: a POST, and when the token is dead one more with a fresh token."""
+
+    request: ChangeRequest
+    phala: Phala
+    chain: Chain
+    intents: RequestIntents
+    clock: Clock
+    new_id: Callable[[], str]
+    lag_window: timedelta
+
+    def run(self, head: Block) -> Outcome:
+        token = self.request.commit_token
+        if token is None or token_ended(self.request, self.clock.now()):
+            return self._renew("the commit token ended")
+        try:
+            return self._post(token, head, repeats=self.request.commit_attempt_id)
+        except TokenDead as dead:
+            return _adopt(self.request, self.phala) or self._renew(dead.detail)
+
+    def _renew(self, why: str) -> Outcome:
+        """Prepare the same patch again and commit: the approval stands as long as the hash is the same."""
+        request, now = self.request, self.clock.now()
+        attempted = request.commit_attempted_at
+        if request.commit_attempt_id is not None and attempted is not None and now < attempted + _SETTLING:
+            return self._wait(Reason.PHALA_UNREACHABLE, f"{why}; an unanswered commit may have spent it")
+        if request.cancel_requested_at is not None:
+            # A wish that came during an unanswered attempt, which is over: its newer prepare must not be killed.
+            return stop(State.CANCELLED, Reason.CANCELLED_BY_USER)
+        if request.patch is None:
+            if token_ended(request, now):
+                return stop(State.EXPIRED, Reason.TOKEN_EXPIRED, why)
+            raise Refused(why, reason=Reason.TOKEN_REFUSED)
+        self.intents.record(Facts(prepare_attempted_at=now, commit_attempt_id=None))
+        answer = self._prepare_again(request.patch)
+        if isinstance(answer, AppliedAtOnce):
+            alert = "Phala Cloud applied the change at once when its commit token was renewed"
+            data = {"message": alert, "correlation_id": answer.correlation_id}
+            return replace(_committed(answer.correlation_id, alert), notices=((Notice.ALERT, data),))
+        expires_at = now + TOKEN_LIFETIME
+        token = answer.commit_token
+        self.intents.record(Facts(commit_token=token.get_secret_value(), token_expires_at=expires_at))
+        outcome = self._post_renewed(token)
+        renewed = (Notice.TOKEN_REFRESHED, {"token_expires_at": expires_at.isoformat()})
+        return replace(outcome, notices=(renewed, *outcome.notices))
+
+    def _prepare_again(self, patch: Mapping[str, Any]) -> Prepared | AppliedAtOnce:
+        try:
+            answer = self.phala.prepare(vm_uuid_of(self.request), patch)
+        except Refused as no:
+            raise Refused(no.detail, reason=Reason.PREPARE_REFUSED) from no
+        if isinstance(answer, Prepared) and answer.compose_hash != self.request.compose_hash:
+            raise Refused(
+                f"the approved hash is {self.request.compose_hash}, the same patch now gives {answer.compose_hash}",
+                reason=Reason.COMPOSE_DRIFT,
+            )
+        return answer
+
+    def _post_renewed(self, token: SecretStr) -> Outcome:
+        try:
+            return self._post(token, self.chain.view().head, repeats=None)
+        except TokenDead as dead:
+            found = _adopt(self.request, self.phala)
+            if found is None:
+                raise Refused(f"a fresh token was refused too: {dead.detail}", reason=Reason.TOKEN_REFUSED) from dead
+            return found
+
+    def _post(self, token: SecretStr, head: Block, *, repeats: str | None) -> Outcome:
+        """Send one commit; ``repeats`` names an earlier attempt with this token whose outcome is unknown.
+
+        Raises:
+            TokenDead: Phala Cloud refuses the token.
+            CountersignError: a deterministic no, or the look after an unanswered POST failed.
+        """
+        request, needed = self.request, needed_approval(self.request)
+        if not needed.read(self.chain, head).both:
+            detail = f"not allowed any more at block {head.number}"
+            return Wait(_HEAD_SECONDS, Reason.WAITING_FOR_FINALITY, detail)
+        since = request.commit_refused_since
+        last = since is not None and self.clock.now() >= since + self.lag_window
+        transaction = ALREADY_REGISTERED if last else request.transaction_hash or ALREADY_REGISTERED
+        self._record_attempt(repeats)
+        try:
+            correlation_id = self.phala.commit(vm_uuid_of(request), token, needed.compose_hash, transaction)
+        except NotVisibleYet as lag:
+            if last:
+                raise Refused(lag.detail, reason=Reason.COMMIT_REFUSED) from lag
+            return self._wait_for_lag(lag)
+        except (Busy, Unreachable, Refused) as fault:
+            return _adopt(request, self.phala) or self._after(fault, repeats)
+        return _committed(correlation_id)
+
+    def _record_attempt(self, repeats: str | None) -> None:
+        if repeats is None:
+            self.intents.record(Facts(commit_attempt_id=self.new_id(), commit_attempted_at=self.clock.now()))
+        else:
+            # The same attempt goes on; storing it again proves that the lease is still ours.
+            self.intents.record(Facts(commit_attempt_id=repeats))
+
+    def _after(self, fault: Busy | Unreachable | Refused, repeats: str | None) -> Wait:
+        if isinstance(fault, Refused):
+            raise Refused(fault.detail, reason=Reason.COMMIT_REFUSED) from fault
+        unknown = repeats is not None or (isinstance(fault, Unreachable) and fault.outcome_unknown)
+        facts = Facts() if unknown else Facts(commit_attempt_id=None)
+        return self._wait(fault.reason, fault.detail, facts, fault.retry_after)
+
+    def _wait_for_lag(self, lag: NotVisibleYet) -> Wait:
+        now = self.clock.now()
+        since = self.request.commit_refused_since or now
+        wait = self._wait(
+            lag.reason, lag.detail, Facts(commit_attempt_id=None, commit_refused_since=since), lag.retry_after
+        )
+        left = (since + self.lag_window - now).total_seconds()
+        return replace(wait, seconds=min(wait.seconds, left))
+
+    def _wait(self, reason: Reason, detail: str, facts: Facts | None = None, retry_after: float | None = None) -> Wait:
+        seconds = step_backoff(self.request.attempts + 1, retry_after)
+        return Wait(seconds, reason, detail, facts or Facts(), failed_attempt=True)

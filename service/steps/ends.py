@@ -1,0 +1,48 @@
+"""What ends a change request in more than one state."""
+
+import functools
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final, ParamSpec
+
+from service.domain.errors import CvmBusy, NotFound, Refused, Unauthorized
+from service.domain.outcomes import Advance, Outcome, stop
+from service.domain.reasons import Reason
+from service.domain.snapshots import ChangeRequest
+from service.domain.states import State
+
+TOKEN_LIFETIME: Final = timedelta(days=14)
+"""How long Phala Cloud honours a commit token."""
+
+P = ParamSpec("P")
+
+
+def ending(request: ChangeRequest, now: datetime) -> Advance | None:
+    """The end that a wish or the time brings, if any: cancelled, past its deadline, or its token ended for good."""
+    if request.cancel_requested_at is not None:
+        return stop(State.CANCELLED, Reason.CANCELLED_BY_USER)
+    if now >= request.deadline_at:
+        return stop(State.EXPIRED, Reason.DEADLINE_PASSED, f"the deadline was {request.deadline_at.isoformat()}")
+    if token_ended(request, now) and request.patch is None:
+        return stop(
+            State.EXPIRED, Reason.TOKEN_EXPIRED, "the commit token ended and there is no patch to renew it with"
+        )
+    return None
+
+
+def token_ended(request: ChangeRequest, now: datetime) -> bool:
+    """Whether the commit token's lifetime is over."""
+    return request.token_expires_at is not None and now >= request.token_expires_at
+
+
+def ends_on_refusal(step: Callable[P, Outcome]) -> Callable[P, Outcome]:
+    """Turn a deterministic no that leaves ``step`` into ``failed`` with its reason; everything else passes."""
+
+    @functools.wraps(step)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Outcome:
+        try:
+            return step(*args, **kwargs)
+        except (Refused, Unauthorized, NotFound, CvmBusy) as no:
+            return stop(State.FAILED, no.reason, no.detail)
+
+    return run

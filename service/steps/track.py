@@ -1,0 +1,94 @@
+"""``committed``: follow the operation until the CVM itself runs the approved hash."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from service.domain.errors import NotFound, Unauthorized, Unreachable
+from service.domain.outcomes import Advance, Facts, Outcome, Wait, stop
+from service.domain.phala_facts import Operation, OperationStatus, Running
+from service.domain.reasons import Reason
+from service.domain.snapshots import ChangeRequest
+from service.domain.states import State
+from service.ports import Clock, Phala
+from service.steps.looking import earliest_commit, vm_uuid_of
+
+_UNLISTED: Final = timedelta(seconds=30)
+"""How long an operation may be missing from the list before what runs counts without it."""
+
+
+def track(request: ChangeRequest, *, phala: Phala, clock: Clock) -> Outcome:
+    """Serve a request in ``committed``. Evidence comes before the deadline: what runs in time is seen late, too.
+
+    Raises:
+        CountersignError: a retryable fault.
+    """
+    now = clock.now()
+    vm_uuid = vm_uuid_of(request)
+    try:
+        operation = _operation(request, phala, vm_uuid)
+        if operation is not None and operation.status is OperationStatus.FAILED:
+            return stop(State.FAILED, Reason.OPERATION_FAILED, operation.error)
+        if request.compose_hash is None:
+            verdict, seen = _by_operation(operation), "no hash to compare"
+        else:
+            running = phala.running(vm_uuid)
+            settled = _settled(request, operation, now)
+            verdict, seen = _by_running(request.compose_hash, running, operation, settled=settled), _describe(running)
+    except (Unauthorized, NotFound) as no:
+        # The update was accepted: a lost key says nothing about it.
+        if now >= _deadline(request):
+            return stop(State.FAILED, no.reason, no.detail)
+        raise Unreachable(no.detail, reason=no.reason) from no
+    if verdict is not None:
+        return verdict
+    status = "not listed" if operation is None else operation.status
+    detail = f"operation {status}, {seen}"
+    if now >= _deadline(request):
+        return stop(State.FAILED, Reason.NOT_RUNNING_IN_TIME, detail)
+    return Wait(_pause(request, now), Reason.WAITING_FOR_CVM, detail)
+
+
+def _operation(request: ChangeRequest, phala: Phala, vm_uuid: str) -> Operation | None:
+    operations = phala.operations(vm_uuid, earliest_commit(request))
+    return next((found for found in operations if found.correlation_id == request.correlation_id), None)
+
+
+def _settled(request: ChangeRequest, operation: Operation | None, now: datetime) -> bool:
+    if operation is None:
+        return now >= request.state_entered_at + _UNLISTED
+    return operation.status is OperationStatus.COMPLETED
+
+
+def _by_operation(operation: Operation | None) -> Advance | None:
+    """The verdict on a change that was applied at once, whose hash nobody told."""
+    if operation is not None and operation.status is OperationStatus.COMPLETED:
+        return Advance(State.COMPLETED, Facts(running_evidence="operation"))
+    return None
+
+
+def _by_running(compose_hash: str, running: Running, operation: Operation | None, *, settled: bool) -> Advance | None:
+    if not settled:
+        return None
+    if running.attested_hash == compose_hash:
+        return Advance(State.COMPLETED, Facts(running_evidence="attestation"))
+    if running.attested_hash is None:
+        if running.reported_hash == compose_hash and running.status == "running":
+            return Advance(State.COMPLETED, Facts(running_evidence="cvm_info"))
+        return None
+    if operation is not None:
+        return stop(State.FAILED, Reason.OTHER_HASH_RUNNING, f"the CVM attests {running.attested_hash}")
+    return None
+
+
+def _describe(running: Running) -> str:
+    return f"CVM {running.status}, attests {running.attested_hash or 'nothing'}"
+
+
+def _deadline(request: ChangeRequest) -> datetime:
+    return request.state_entered_at + timedelta(seconds=request.workspace.run_deadline_seconds)
+
+
+def _pause(request: ChangeRequest, now: datetime) -> float:
+    """2 s at first, growing with the time since the commit to 15 s."""
+    elapsed = (now - request.state_entered_at).total_seconds()
+    return min(max(2.0, elapsed / 4), 15.0)
