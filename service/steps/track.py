@@ -15,9 +15,17 @@ from service.steps.looking import earliest_commit, vm_uuid_of
 _UNLISTED: Final = timedelta(seconds=30)
 """How long an operation may be missing from the list before what runs counts without it."""
 
+_LONGEST_PAUSE_SECONDS: Final = 15.0
 
-def track(request: ChangeRequest, *, phala: Phala, clock: Clock) -> Outcome:
+
+def track(request: ChangeRequest, *, phala: Phala, clock: Clock, poll_seconds: float = 2.0) -> Outcome:
     """Serve a request in ``committed``. Evidence comes before the deadline: what runs in time is seen late, too.
+
+    Args:
+        request: the snapshot.
+        phala: Phala Cloud with the workspace's key.
+        clock: the time.
+        poll_seconds: the first pause; pauses grow with the time since the commit to 15 s.
 
     Raises:
         CountersignError: a retryable fault.
@@ -45,7 +53,7 @@ def track(request: ChangeRequest, *, phala: Phala, clock: Clock) -> Outcome:
     detail = f"operation {status}, {seen}"
     if now >= _deadline(request):
         return stop(State.FAILED, Reason.NOT_RUNNING_IN_TIME, detail)
-    return Wait(_pause(request, now), Reason.WAITING_FOR_CVM, detail)
+    return Wait(_pause(request, now, poll_seconds), Reason.WAITING_FOR_CVM, detail)
 
 
 def _operation(request: ChangeRequest, phala: Phala, vm_uuid: str) -> Operation | None:
@@ -88,7 +96,6 @@ def _deadline(request: ChangeRequest) -> datetime:
     return request.state_entered_at + timedelta(seconds=request.workspace.run_deadline_seconds)
 
 
-def _pause(request: ChangeRequest, now: datetime) -> float:
-    """2 s at first, growing with the time since the commit to 15 s."""
+def _pause(request: ChangeRequest, now: datetime, poll_seconds: float) -> float:
     elapsed = (now - request.state_entered_at).total_seconds()
-    return min(max(2.0, elapsed / 4), 15.0)
+    return max(poll_seconds, min(elapsed / 4, _LONGEST_PAUSE_SECONDS))
