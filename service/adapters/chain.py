@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from service.domain.hexes import address as checksummed
 from service.domain.reasons import Reason
 
 _TOPICS: Final = sorted(TOPICS)
-_MAX_VERSION: Final = 32
+_VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(\+[0-9A-Za-z.]{1,16})?\Z", re.ASCII)
 
 
 def _selector(signature: str) -> str:
@@ -205,6 +206,6 @@ def _safe_state(where: str, answers: list[bytes | RpcFault]) -> SafeState | None
             return None
         values.append(decoded[0])
     version, owners, threshold, nonce = values
-    if not version.isprintable() or len(version) > _MAX_VERSION or not 1 <= threshold <= len(owners):
+    if _VERSION.match(version) is None or not 1 <= threshold <= len(owners):
         return None
     return SafeState(checksummed(where), version, tuple(map(checksummed, owners)), threshold, nonce)
