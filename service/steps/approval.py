@@ -55,7 +55,7 @@ class Evidence:
     """Where an approval was seen.
 
     Attributes:
-        block: once it is final, so is the approval.
+        block: where the hash was added, or the state was read.
         transaction_hash: transaction that added the hash, ``None`` when only the state was seen.
     """
 
@@ -94,14 +94,10 @@ def sight(request: ChangeRequest, needed: NeededApproval, chain: Chain, view: Ch
 
 
 def canonical_evidence(request: ChangeRequest, needed: NeededApproval, chain: Chain) -> Evidence | None:
-    """The newest registration among the known facts whose block is canonical, ``None`` without one.
-
-    The evidence block is the later one of the hash's and the device's, so that its finality covers both.
-    """
-    facts = sorted((f for f in request.facts if _concerns(f, needed)), key=_age, reverse=True)
-    standing = [fact for fact in facts if is_canonical(chain, fact.block)]
-    added = next((fact for fact in standing if fact.kind is FactKind.HASH_ADDED), None)
-    return None if added is None else Evidence(standing[0].block, added.transaction_hash)
+    """The newest registration of the hash among the known facts whose block is canonical, ``None`` without one."""
+    added = sorted((fact for fact in request.facts if _adds(fact, needed)), key=_age, reverse=True)
+    fact = next((fact for fact in added if is_canonical(chain, fact.block)), None)
+    return None if fact is None else Evidence(fact.block, fact.transaction_hash)
 
 
 def is_canonical(chain: Chain, block: Block) -> bool:
@@ -113,11 +109,6 @@ def _age(fact: ChainFact) -> tuple[int, int]:
     return fact.block.number, fact.log_index
 
 
-def _concerns(fact: ChainFact, needed: NeededApproval) -> bool:
-    if fact.app_contract != needed.app_contract:
-        return False
-    if fact.kind is FactKind.HASH_ADDED:
-        return fact.value == needed.compose_hash
-    if fact.kind is FactKind.DEVICE_ADDED:
-        return fact.value == needed.device_id
-    return fact.kind is FactKind.ANY_DEVICE_SET and int(fact.value, 16) == 1
+def _adds(fact: ChainFact, needed: NeededApproval) -> bool:
+    what = (FactKind.HASH_ADDED, needed.app_contract, needed.compose_hash)
+    return (fact.kind, fact.app_contract, fact.value) == what

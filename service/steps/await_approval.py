@@ -76,8 +76,9 @@ def _await_finality(request: ChangeRequest, chain: Chain, recheck_seconds: float
     if needed.read(chain, view.final).both:
         return Advance(State.REGISTERED)
     if needed.read(chain, view.head).both:
+        # The device came later than the hash, or either was taken away and given again.
         later = Facts(evidence_block_hash=view.head.hash, evidence_block_number=view.head.number)
-        return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY, "allowed again in a block that is not final", later)
+        return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY, "allowed since a block that is not final", later)
     raise Refused(f"not allowed at the final block {view.final.number}", reason=Reason.APPROVAL_WITHDRAWN)
 
 

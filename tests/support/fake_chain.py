@@ -1,0 +1,144 @@
+"""An EVM chain in memory, with reorgs."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from service.domain.calls import ADD_COMPOSE_HASH, ADD_DEVICE
+from service.domain.chain import (
+    Allowed,
+    AppOwnership,
+    Block,
+    ChainFact,
+    ChainView,
+    FactKind,
+    SafeState,
+)
+from service.domain.errors import StateUnavailable
+from tests.support.builders import APP, CHAIN_ID, SAFE
+from tests.support.fakes import Faulty
+
+
+@dataclass
+class _MinedBlock:
+    block: Block
+    facts: list[ChainFact] = field(default_factory=list)
+    nonces: dict[str, int] = field(default_factory=dict)
+
+
+class FakeChain(Faulty):
+    """Blocks with logs; the allowlist at a block is what the logs up to it say. Final is ``depth`` below the head."""
+
+    def __init__(self, depth: int = 3) -> None:
+        super().__init__()
+        self.depth = depth
+        self.owners: dict[str, AppOwnership] = {APP: AppOwnership(has_code=True, owner=SAFE, pending_owner=None)}
+        self.safes: dict[str, SafeState] = {}
+        self._blocks: list[_MinedBlock] = []
+        self._fork = 0
+        self.mine(empty=10)
+
+    @property
+    def chain_id(self) -> int:
+        return CHAIN_ID
+
+    # what happens on it
+
+    def mine(self, *logs: tuple[FactKind, str], app: str = APP, empty: int = 0, nonce: int | None = None) -> Block:
+        """One block with ``logs`` of ``app`` (and the Safe's nonce set), then ``empty`` more; the first of them."""
+        number = len(self._blocks)
+        mined = _MinedBlock(self._new_block(number))
+        for index, (kind, value) in enumerate(logs):
+            transaction = "0x" + hashlib.sha256(f"{mined.block.hash}{index}".encode()).hexdigest()
+            mined.facts.append(ChainFact(kind, app, value, transaction, mined.block, index))
+        if nonce is not None:
+            mined.nonces[SAFE] = nonce
+        self._blocks.append(mined)
+        for _ in range(empty):
+            self._blocks.append(_MinedBlock(self._new_block(len(self._blocks))))
+        return mined.block
+
+    def reorg(self, blocks: int) -> None:
+        """Replace the newest ``blocks`` by as many empty ones."""
+        del self._blocks[-blocks:]
+        self._fork += 1
+        self.mine(empty=blocks - 1)
+
+    def rewind(self, blocks: int) -> None:
+        """Take the newest ``blocks`` away, as a node that is behind shows it."""
+        del self._blocks[-blocks:]
+
+    def _new_block(self, number: int) -> Block:
+        return Block(number, "0x" + hashlib.sha256(f"{self._fork}/{number}".encode()).hexdigest())
+
+    # the port
+
+    def view(self) -> ChainView:
+        def effect() -> ChainView:
+            head = len(self._blocks) - 1
+            return ChainView(self._blocks[head].block, self._blocks[max(0, head - self.depth)].block)
+
+        return self._call("view", effect)
+
+    def block(self, number: int) -> Block | None:
+        return self._call("block", lambda: self._blocks[number].block if number < len(self._blocks) else None)
+
+    def facts(self, first: int, last: int) -> Sequence[ChainFact]:
+        def effect() -> Sequence[ChainFact]:
+            return [fact for mined in self._blocks[first : last + 1] for fact in mined.facts]
+
+        return self._call("facts", effect)
+
+    def allowed(self, app_contract: str, compose_hash: str, device_id: str, at: Block) -> Allowed:
+        return self._call("allowed", lambda: self._allowed(app_contract, compose_hash, device_id, at))
+
+    def _allowed(self, app_contract: str, compose_hash: str, device_id: str, at: Block) -> Allowed:
+        hashes, devices, any_device = set(), set(), False
+        for mined in self._up_to(at):
+            for fact in mined.facts:
+                if fact.app_contract != app_contract:
+                    continue
+                match fact.kind:
+                    case FactKind.HASH_ADDED:
+                        hashes.add(fact.value)
+                    case FactKind.HASH_REMOVED:
+                        hashes.discard(fact.value)
+                    case FactKind.DEVICE_ADDED:
+                        devices.add(fact.value)
+                    case FactKind.DEVICE_REMOVED:
+                        devices.discard(fact.value)
+                    case FactKind.ANY_DEVICE_SET:
+                        any_device = int(fact.value, 16) == 1
+        return Allowed(compose_hash in hashes, any_device or device_id in devices)
+
+    def ownership(self, app_contract: str, at: Block) -> AppOwnership:
+        def effect() -> AppOwnership:
+            self._up_to(at)
+            return self.owners.get(app_contract, AppOwnership(has_code=False, owner=None, pending_owner=None))
+
+        return self._call("ownership", effect)
+
+    def safe(self, address: str, at: Block) -> SafeState | None:
+        def effect() -> SafeState | None:
+            state = self.safes.get(address)
+            for mined in self._up_to(at):
+                if state is not None and address in mined.nonces:
+                    state = replace(state, nonce=mined.nonces[address])
+            return state
+
+        return self._call("safe", effect)
+
+    def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
+        def effect() -> str | None:
+            self._up_to(at)
+            if bytes.fromhex(data[2:10]) not in (ADD_COMPOSE_HASH, ADD_DEVICE):
+                return "unknown function"
+            owned = self.owners.get(to)
+            return None if owned is None or owned.owner == sender else f"OwnableUnauthorizedAccount({sender})"
+
+        return self._call("simulate", effect)
+
+    def _up_to(self, at: Block) -> list[_MinedBlock]:
+        if at.number >= len(self._blocks) or self._blocks[at.number].block != at:
+            raise StateUnavailable(f"no state at block {at.number}")
+        return self._blocks[: at.number + 1]

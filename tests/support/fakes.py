@@ -1,0 +1,119 @@
+"""The outside world in memory, with the rules of the real one; the real adapters pass the same contract tests."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from eth_account import Account
+from eth_keys.datatypes import PrivateKey
+
+from service.domain.calls import approval_call, rejection_call
+from service.domain.outcomes import Facts
+from service.domain.snapshots import Proposal, SafeTransaction, SafeTransactionKind, SafeTransactionState
+from tests.support.builders import NOW, SAFE, proposal, safe_transaction
+
+T = TypeVar("T")
+
+
+class FixedClock:
+    """Time that moves only when told to."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, **units: float) -> None:
+        self._now += timedelta(**units)
+
+
+class Faulty:
+    """Calls that can be told to fail, before or after they take effect; ``calls`` lists what was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self._faults: dict[str, deque[tuple[Exception, bool]]] = defaultdict(deque)
+
+    def fail(self, method: str, *errors: Exception, after_effect: bool = False) -> None:
+        """Raise ``errors`` in turn from the next calls of ``method``."""
+        self._faults[method].extend((error, after_effect) for error in errors)
+
+    def _call(self, method: str, effect: Callable[[], T]) -> T:
+        self.calls.append(method)
+        if not self._faults[method]:
+            return effect()
+        error, after_effect = self._faults[method].popleft()
+        if after_effect:
+            effect()
+        raise error
+
+
+class FakeSigner:
+    """A real key."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self._key = seed.to_bytes(32, "big")
+
+    @property
+    def address(self) -> str:
+        return str(Account.from_key(self._key).address)
+
+    def sign(self, safe_tx_hash: str) -> str:
+        signature = PrivateKey(self._key).sign_msg_hash(bytes.fromhex(safe_tx_hash[2:]))
+        raw = bytearray(signature.to_bytes())
+        raw[64] += 27
+        return "0x" + raw.hex()
+
+
+class RecordingRequestIntents:
+    """Keeps what a request step stored, in order."""
+
+    def __init__(self, joins: Proposal | None = None) -> None:
+        self.recorded: list[Facts] = []
+        self.joined: list[tuple[tuple[str, ...], str | None]] = []
+        self.error: Exception | None = None
+        self._joins = joins
+
+    def record(self, facts: Facts) -> None:
+        if self.error is not None:
+            raise self.error
+        self.recorded.append(facts)
+
+    def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> Proposal:
+        self.joined.append((devices, safe))
+        return self._joins or proposal(devices=devices, safe=safe)
+
+    @property
+    def all_facts(self) -> dict[str, object]:
+        """The columns as they stand after everything recorded."""
+        return {name: value for facts in self.recorded for name, value in facts.items()}
+
+
+class RecordingProposalIntents:
+    """Claims nonces like the store: the first one that is not taken."""
+
+    def __init__(self, of: Proposal, taken: frozenset[int] = frozenset()) -> None:
+        self.claimed: list[int] = []
+        self.rejected: list[int] = []
+        self._of = of
+        self._taken = taken
+
+    def claim_nonce(self, next_nonce: int) -> SafeTransaction:
+        nonce = next_nonce
+        while nonce in self._taken:
+            nonce += 1
+        self.claimed.append(nonce)
+        call = approval_call(self._of.app_contract, self._of.compose_hash, self._of.devices)
+        return safe_transaction(nonce=nonce, call=call, id=f"stx_{nonce}")
+
+    def intend_rejection(self, nonce: int) -> SafeTransaction:
+        self.rejected.append(nonce)
+        return safe_transaction(
+            SafeTransactionKind.REJECTION,
+            nonce=nonce,
+            call=rejection_call(SAFE),
+            state=SafeTransactionState.INTENDED,
+            id=f"stx_r{nonce}",
+        )
