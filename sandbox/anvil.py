@@ -68,7 +68,7 @@ class Anvil:
         AnvilError: no binary, or the child died or did not answer in time.
     """
 
-    def __init__(  # noqa: PLR0913 - keyword-only options of one program
+    def __init__(
         self,
         *,
         chain_id: int = CHAIN_ID,

@@ -17,7 +17,7 @@ _INITIALIZE_ONE_STEP = "initialize(address,bool,bool,bytes32,bytes32)"
 _INITIALIZE_TWO_STEP = "initialize(address,bool,bool,bool,bytes32,bytes32)"
 
 
-def deploy_dstack_app(  # noqa: PLR0913 - the contract's own initializer
+def deploy_dstack_app(
     chain: LocalChain,
     generation: Generation = "two-step",
     owner: str = DEPLOYER.address,
@@ -49,9 +49,7 @@ def deploy_dstack_app(  # noqa: PLR0913 - the contract's own initializer
     return chain.deploy(artifact("ERC1967Proxy").bytecode + encode(["address", "bytes"], [address, start]))
 
 
-def transfer_to_safe(
-    chain: LocalChain, app: str, safe: str, signers: Sequence[LocalAccount] = OWNERS
-) -> None:
+def transfer_to_safe(chain: LocalChain, app: str, safe: str, signers: Sequence[LocalAccount] = OWNERS) -> None:
     """Make the Safe the app's owner; a two-step app's Safe also executes acceptOwnership.
 
     The present owner must be an account the node has unlocked.

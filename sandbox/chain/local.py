@@ -85,9 +85,7 @@ class LocalChain:
         """Say whether there is a contract at the address."""
         return bool(self.rpc("eth_getCode", [address, "latest"]) != "0x")
 
-    def submit(
-        self, sender: str, to: str | None, data: bytes, *, value: int = 0, gas: int | None = None
-    ) -> str:
+    def submit(self, sender: str, to: str | None, data: bytes, *, value: int = 0, gas: int | None = None) -> str:
         """Send a transaction from an unlocked account and return its hash without waiting.
 
         Args:

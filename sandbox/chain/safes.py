@@ -90,9 +90,7 @@ def deploy_safe_contracts(chain: LocalChain, *versions: SafeVersion) -> None:
     """Deploy singleton, proxy factory, fallback handler and MultiSendCallOnly; default: every version."""
     wanted = [DEPLOYMENTS[version] for version in versions or tuple(DEPLOYMENTS)]
     for deployer in dict.fromkeys(deployment.deployer for deployment in wanted):
-        names = [
-            name for deployment in wanted if deployment.deployer == deployer for name in deployment.names
-        ]
+        names = [name for deployment in wanted if deployment.deployer == deployer for name in deployment.names]
         chain.deploy_deterministic(*(safe_artifact(name).bytecode for name in names), factory=deployer)
     for version, name in (("1.4.1", "MultiSendCallOnly_V1_4_1"), ("1.5.0", "MultiSendCallOnly_V1_5_0")):
         if version == "1.4.1" or version in versions or not versions:
@@ -163,7 +161,7 @@ def owner_sign(tx_hash: bytes, owner: LocalAccount) -> bytes:
     return bytes(owner.unsafe_sign_hash(Hash32(tx_hash)).signature)
 
 
-def execute(  # noqa: PLR0913 - what execTransaction takes
+def execute(
     chain: LocalChain,
     safe: str,
     tx: SafeTx,
@@ -186,15 +184,13 @@ def execute(  # noqa: PLR0913 - what execTransaction takes
     Returns:
         The raw receipt.
     """
-    ordered = b"".join(
-        signatures[owner] for owner in sorted(signatures, key=lambda address: int(address, 16))
-    )
+    ordered = b"".join(signatures[owner] for owner in sorted(signatures, key=lambda address: int(address, 16)))
     gas_fields = (tx.safe_tx_gas, tx.base_gas, tx.gas_price, tx.gas_token, tx.refund_receiver)
     data = encode_call(_EXEC, tx.to, tx.value, tx.data, tx.operation, *gas_fields, ordered)
     return chain.send(sender, safe, data, gas=gas)
 
 
-def approve_and_execute(  # noqa: PLR0913 - a call and who signs it
+def approve_and_execute(
     chain: LocalChain,
     safe: str,
     to: str,
@@ -216,11 +212,7 @@ def approve_and_execute(  # noqa: PLR0913 - a call and who signs it
 def multi_send(calls: Sequence[tuple[str, bytes]]) -> bytes:
     """Return calldata for MultiSendCallOnly, to be called with operation 1: plain calls of zero value."""
     packed = b"".join(
-        b"\x00"
-        + bytes.fromhex(to_checksum_address(to)[2:])
-        + bytes(32)
-        + len(data).to_bytes(32, "big")
-        + data
+        b"\x00" + bytes.fromhex(to_checksum_address(to)[2:]) + bytes(32) + len(data).to_bytes(32, "big") + data
         for to, data in calls
     )
     return encode_call("multiSend(bytes)", packed)
