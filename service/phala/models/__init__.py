@@ -1,0 +1,1 @@
+"""Answers of the API as immutable pydantic models with snake case attributes."""
