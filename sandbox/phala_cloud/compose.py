@@ -1,7 +1,6 @@
 """App-compose documents: what the server fills in, how a change is applied, and the hash of the result."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +8,8 @@ import yaml
 
 from sandbox.phala_cloud import errors
 from sandbox.phala_cloud.errors import Json
+from service.phala.compose_hash import canonical_app_compose
+from service.phala.errors import InvalidArgument
 
 MAX_TEXT_BYTES = 204_800
 """UTF-8 bytes of the Docker Compose file and the pre-launch script together."""
@@ -54,8 +55,15 @@ def complete(document: Json, name: str) -> Json:
 
 
 def canonical(document: Json) -> str:
-    """The exact text that is handed to the CVM: sorted members, no whitespace, raw UTF-8."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """The exact text that is handed to the CVM: the compact form.
+
+    Raises:
+        ApiError: 422 for a document whose hash would be ambiguous.
+    """
+    try:
+        return canonical_app_compose(document)
+    except InvalidArgument as error:
+        raise errors.compose_invalid(str(error)) from error
 
 
 def hash_of(text: str) -> str:

@@ -199,6 +199,13 @@ def test_two_step_update_boots_only_if_both_steps_agree(cvm: OnChainCvm, update_
     assert api.patch(f"{cvm.path}/compose_file", json=commit).status_code == 400
 
 
+def test_a_compose_with_an_ambiguous_hash_is_refused(team: Team):
+    path = f"/cvms/{team.off_chain_cvm()['vm_uuid']}/compose_file/provision"
+    body = {"name": "", "docker_compose_file": NEXT_COMPOSE, "x": {"constructor": {}}}
+    refused = team.api.post(path, json=body)
+    assert (refused.status_code, refused.json()["error_code"]) == (422, "ERR-01-003")
+
+
 def test_compose_file_in_one_step_must_match_its_hash(team: Team):
     cvm = team.off_chain_cvm()
     path = f"/cvms/{cvm['vm_uuid']}/compose_file"
