@@ -40,7 +40,7 @@ def phala_faults(refused: Reason, *, commit: bool = False) -> Iterator[None]:
         raise (_at_commit(error) if commit else _on_chain(error, refused)) from error
     except upstream.ApiError as error:
         if commit and _means_dead_token(error):
-            raise TokenDead(_words(error)) from error
+            raise TokenDead(_words(error), retry_after=error.retry_after) from error
         raise _by_status(error, refused) from error
     except upstream.NetworkError as error:
         raise Unreachable(
