@@ -5,7 +5,7 @@ doubled message costs seconds at most.
 """
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from service.settings import Settings
 from workers.verbs import Verb
@@ -26,7 +26,7 @@ def make_app(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        task_queues=[Queue(verb.value) for verb in Verb],
+        task_queues=[Queue(verb.value) for verb in Verb],  # type: ignore[no-untyped-call]  # kombu is half typed
         task_default_queue=Verb.SWEEP.value,
         task_create_missing_queues=False,
         worker_prefetch_multiplier=1,

@@ -1,9 +1,13 @@
-"""Lease -> step -> apply, for each kind of row. No task queue in here: tasks call these, tests may too."""
+"""Lease -> step -> apply, for each kind of row. No task queue in here: tasks call these, tests may too.
+
+Each raises ``LeaseLost`` when another worker took the row over meanwhile: nothing was written then.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 from service.domain import snapshots as domain
 from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreachable
@@ -13,7 +17,6 @@ from service.domain.schedules import step_backoff, webhook_retry_after
 from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
 from service.domain.states import State
 from service.domain.webhook_signature import headers
-from service.ports import Answer
 from service.steps.await_approval import await_approval
 from service.steps.commit import commit
 from service.steps.observe import observe
@@ -29,6 +32,9 @@ from service.store.proposals import StoredProposalIntents, StoredRequestIntents
 from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
 from service.wiring import WorkerParts
 
+if TYPE_CHECKING:
+    from service.ports import Answer
+
 log = logging.getLogger(__name__)
 
 
@@ -42,8 +48,6 @@ def _leased(parts: WorkerParts, table: LeasedTable, row_id: str | int) -> Iterat
     parts.keeper.add(lease)
     try:
         yield lease
-    except LeaseLost:
-        log.info("another worker took over", extra={"row": str(row_id)})
     finally:
         parts.keeper.drop(lease)
 
@@ -63,7 +67,6 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
             transitions.apply(parts.database, lease, request.state, busy, parts.clock.now())
             return busy.to
         return request.state if isinstance(outcome, Wait) else outcome.to
-    return None
 
 
 def _request_step(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Outcome:
@@ -135,7 +138,6 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
             outcome = ProposalOutcome(proposal.state, wait, detail=type(error).__name__, failed_attempt=True)
         proposals.apply(parts.database, lease, proposal, outcome)
         return outcome.state
-    return None
 
 
 def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) -> ProposalOutcome:
@@ -183,7 +185,6 @@ def serve_chain(parts: WorkerParts, chain_id: int) -> int:
         return observations.apply(
             parts.database, lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
         )
-    return 0
 
 
 def serve_delivery(parts: WorkerParts, delivery_id: str) -> None:

@@ -4,10 +4,12 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from typing import TypeVar
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from service.domain.errors import LeaseLost
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.store import heartbeats, leases
@@ -22,6 +24,9 @@ REQUEST_TASK = "countersign.request"
 PROPOSAL_TASK = "countersign.proposal"
 CHAIN_TASK = "countersign.chain"
 DELIVERY_TASK = "countersign.delivery"
+
+Id = TypeVar("Id", str, int)
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +58,7 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
 
     @app.task(name=REQUEST_TASK)  # type: ignore[untyped-decorator]  # likewise
     def request(request_id: str) -> None:
-        state = serve.serve_request(parts(), request_id)
+        state = _unless_taken_over(serve.serve_request, parts(), request_id)
         verb = REQUEST_VERBS.get(state) if state else None
         if verb:
             bell.ring(REQUEST_TASK, verb, request_id)
@@ -61,17 +66,25 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
 
     @app.task(name=PROPOSAL_TASK)  # type: ignore[untyped-decorator]  # likewise
     def proposal(proposal_id: str) -> None:
-        if serve.serve_proposal(parts(), proposal_id) is not None:
+        if _unless_taken_over(serve.serve_proposal, parts(), proposal_id) is not None:
             bell.ring(SWEEP_TASK, Verb.SWEEP)
 
     @app.task(name=CHAIN_TASK)  # type: ignore[untyped-decorator]  # likewise
     def chain(chain_id: int) -> None:
-        if serve.serve_chain(parts(), chain_id):
+        if _unless_taken_over(serve.serve_chain, parts(), chain_id):
             bell.ring(SWEEP_TASK, Verb.SWEEP)
 
     @app.task(name=DELIVERY_TASK)  # type: ignore[untyped-decorator]  # likewise
     def delivery(delivery_id: str) -> None:
-        serve.serve_delivery(parts(), delivery_id)
+        _unless_taken_over(serve.serve_delivery, parts(), delivery_id)
+
+
+def _unless_taken_over(serve_row: Callable[[WorkerParts, Id], Result], parts: WorkerParts, row_id: Id) -> Result | None:
+    try:
+        return serve_row(parts, row_id)
+    except LeaseLost:
+        log.info("another worker took over", extra={"row": str(row_id)})
+        return None
 
 
 def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:

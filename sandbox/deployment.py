@@ -1,0 +1,221 @@
+"""Countersign itself in local processes: database, broker, API, worker, beat and listener."""
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from eth_account.signers.local import LocalAccount
+
+from sandbox.chain.accounts import DELEGATE
+from sandbox.postgres import EmbeddedPostgres
+from sandbox.processes import ManagedProcess, ProcessError, free_port
+from sandbox.redis_server import EmbeddedRedis
+from sandbox.world import WORKSPACE, World, answers
+
+PROCESSES = ("serve", "worker", "beat", "watch")
+CHAIN_NAME = "anvil"
+QUICK = {
+    "COUNTERSIGN_SWEEP_SECONDS": "0.5",
+    "COUNTERSIGN_OBSERVE_SECONDS": "1",
+    "COUNTERSIGN_SAFE_POLL_SECONDS": "1",
+    "COUNTERSIGN_RECHECK_SECONDS": "10",
+    "COUNTERSIGN_TRACK_SECONDS": "0.5",
+    "COUNTERSIGN_WORKER_THREADS": "4",
+}
+"""Settings of a local world, where nobody counts requests and everybody waits for the end."""
+
+
+class Deployment:
+    """Starts Countersign beside a world, with the workspace ``demo``.
+
+    A configured ``COUNTERSIGN_DATABASE_URL`` or ``COUNTERSIGN_REDIS_URL`` takes the place of the embedded server.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        world: World,
+        *,
+        webhooks: Sequence[tuple[str, str]] = (),
+        settings: Mapping[str, str] | None = None,
+        workspace: Mapping[str, Any] | None = None,
+        proposer: LocalAccount = DELEGATE,
+    ) -> None:
+        """Take what it stands on.
+
+        Args:
+            directory: keeps database, broker, secrets and logs.
+            world: the started outside world.
+            webhooks: (URL, secret) of endpoints of the workspace.
+            settings: more ``COUNTERSIGN_*`` variables.
+            workspace: more members of the workspace file.
+            proposer: whose key proposes.
+        """
+        self._directory = directory
+        self._world = world
+        self._webhooks = webhooks
+        self._workspace = dict(workspace or {})
+        self._postgres: EmbeddedPostgres | None = None
+        self._redis: EmbeddedRedis | None = None
+        self._processes: dict[str, ManagedProcess] = {}
+        self._port = free_port()
+        self._secrets = _secrets(directory)
+        self._environment = {
+            **QUICK,
+            "COUNTERSIGN_API_PORT": str(self._port),
+            "COUNTERSIGN_PUBLIC_URL": self.url,
+            "COUNTERSIGN_API_KEYS": json.dumps({WORKSPACE: self.api_key}),
+            "COUNTERSIGN_ENCRYPTION_KEYS": json.dumps({"k1": self._secrets["encryption_key"]}),
+            "COUNTERSIGN_FINGERPRINT_KEY": self._secrets["fingerprint_key"],
+            "COUNTERSIGN_PROPOSER_KEY": proposer.key.hex().removeprefix("0x"),
+            "COUNTERSIGN_CHAINS": json.dumps({str(world.anvil.chain_id): self._chain()}),
+            **(settings or {}),
+        }
+
+    @property
+    def url(self) -> str:
+        """Base URL of the REST API."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def api_key(self) -> str:
+        """Bearer key of the workspace."""
+        return self._secrets["api_key"]
+
+    @property
+    def database_url(self) -> str:
+        """The database in use."""
+        return self._environment["COUNTERSIGN_DATABASE_URL"]
+
+    @property
+    def redis_url(self) -> str:
+        """The broker in use."""
+        return self._environment["COUNTERSIGN_REDIS_URL"]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The ``COUNTERSIGN_*`` variables of every process."""
+        return self._environment
+
+    def start(self) -> Self:
+        """Start the servers, migrate, make the workspace, start the processes."""
+        self._environment["COUNTERSIGN_DATABASE_URL"] = self._database()
+        self._environment["COUNTERSIGN_REDIS_URL"] = self._broker()
+        self.run("migrate")
+        self.run("workspace", "apply", "-", stdin=json.dumps(self._workspace_file()))
+        for name in PROCESSES:
+            self.start_process(name)
+        return self
+
+    def stop(self) -> None:
+        """Stop everything."""
+        for process in reversed(self._processes.values()):
+            process.stop()
+        self._processes.clear()
+        if self._redis is not None:
+            self._redis.stop()
+        if self._postgres is not None:
+            self._postgres.stop()
+
+    def process(self, name: str) -> ManagedProcess:
+        """One of the processes, for those who stop, kill and start it."""
+        return self._processes[name]
+
+    def start_process(self, name: str) -> ManagedProcess:
+        """Start one of ``PROCESSES`` and wait until it is ready."""
+        ready = answers(f"{self.url}/readyz") if name == "serve" else _always
+        process = ManagedProcess(
+            name,
+            [sys.executable, "-m", "service", name],
+            log_path=self._directory / f"{name}.log",
+            ready=ready,
+            env=self._full_environment(),
+        )
+        self._processes[name] = process
+        process.start()
+        return process
+
+    def run(self, *arguments: str, stdin: str = "") -> str:
+        """Run a ``countersign`` command to its end; its standard output.
+
+        Raises:
+            ProcessError: it failed; the message is its last line.
+        """
+        done = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "service", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self._full_environment(),
+        )
+        if done.returncode:
+            raise ProcessError(f"countersign {' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
+        return done.stdout
+
+    def _full_environment(self) -> dict[str, str]:
+        return {**os.environ, **self._environment}
+
+    def _database(self) -> str:
+        configured = os.environ.get("COUNTERSIGN_DATABASE_URL")
+        if configured:
+            return configured
+        self._postgres = EmbeddedPostgres(self._directory / "postgres").start()
+        return self._postgres.ensure_database("countersign")
+
+    def _broker(self) -> str:
+        configured = os.environ.get("COUNTERSIGN_REDIS_URL")
+        if configured:
+            return configured
+        self._redis = EmbeddedRedis(self._directory / "redis").start()
+        return self._redis.url
+
+    def _chain(self) -> dict[str, Any]:
+        return {
+            "name": CHAIN_NAME,
+            "rpc_urls": [self._world.anvil.rpc_url],
+            "ws_url": self._world.anvil.ws_url,
+            "finality": "confirmations:2",
+            "safe_service_url": self._world.safe_service_url,
+        }
+
+    def _workspace_file(self) -> dict[str, Any]:
+        return {
+            "slug": WORKSPACE,
+            "phala_base_url": self._world.phala_url,
+            "phala_api_key": self._world.setup.phala_api_key,
+            "safes": [{"chain_id": self._world.anvil.chain_id, "address": self._world.setup.safe}],
+            "webhooks": [{"url": url, "secret": secret} for url, secret in self._webhooks],
+            **self._workspace,
+        }
+
+
+def _always() -> bool:
+    return True
+
+
+def _secrets(directory: Path) -> dict[str, str]:
+    """Secrets of a local deployment, made once and kept where only their user reads them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "secrets.json"
+    if not path.exists():
+        made = {
+            "api_key": secrets.token_urlsafe(32),
+            "encryption_key": base64.b64encode(secrets.token_bytes(32)).decode(),
+            "fingerprint_key": base64.b64encode(secrets.token_bytes(32)).decode(),
+        }
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(made))
+    stored: dict[str, str] = json.loads(path.read_text())
+    return stored
+
+
+def webhook_secret() -> str:
+    """A fresh secret of an endpoint, as Standard Webhooks writes it."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()

@@ -1,0 +1,198 @@
+"""The outside world in local processes: an EVM with real Safe contracts, a Phala Cloud, a Safe Transaction Service."""
+
+import json
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from sandbox.anvil import Anvil
+from sandbox.chain.accounts import DELEGATE, OWNERS
+from sandbox.chain.apps import deploy_dstack_app, transfer_to_safe
+from sandbox.chain.local import LocalChain
+from sandbox.chain.safes import SafeVersion, deploy_safe
+from sandbox.jsonrpc import JsonRpc
+from sandbox.phala_cloud.control import Control
+from sandbox.processes import ManagedProcess, free_port
+from sandbox.wallet import Wallet
+
+WORKSPACE = "demo"
+BLOCK_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An app contract with its CVMs. The address checksummed, ``device_id`` ``0x``-prefixed bytes32."""
+
+    address: str
+    device_id: str
+    cvm_uuids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What was set up in a world: it outlives the processes."""
+
+    safe: str
+    phala_api_key: str
+    apps: tuple[App, ...]
+
+
+class World:
+    """Starts the three services over one directory and sets them up the first time.
+
+    Attributes:
+        chain: the EVM.
+        phala: controls of the Phala Cloud.
+        setup: what stands in it.
+    """
+
+    chain: LocalChain
+    phala: Control
+    wallet: Wallet
+    setup: Setup
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        cvms: int = 1,
+        safe_version: SafeVersion = "1.4.1",
+        automine: bool = False,
+        ports: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Take the directory that keeps the state.
+
+        Args:
+            directory: made when missing.
+            cvms: how many CVMs the first app has.
+            safe_version: of the Safe that owns it.
+            automine: a block per transaction instead of one a second; tests mine what they need.
+            ports: of the EVM, the Phala Cloud and the Safe Transaction Service; free ones by default.
+        """
+        self._directory = directory
+        self._cvms = cvms
+        self._safe_version = safe_version
+        self._automine = automine
+        self._ports = ports or (0, free_port(), free_port())
+        self._anvil: Anvil | None = None
+        self._services: list[ManagedProcess] = []
+
+    @property
+    def anvil(self) -> Anvil:
+        """The running EVM."""
+        if self._anvil is None:
+            raise RuntimeError("the world is not started")
+        return self._anvil
+
+    @property
+    def phala_url(self) -> str:
+        """Base URL of the Phala Cloud's API."""
+        return f"http://127.0.0.1:{self._ports[1]}/api/v1"
+
+    @property
+    def safe_service_url(self) -> str:
+        """Base URL of the Safe Transaction Service, without ``/api``."""
+        return f"http://127.0.0.1:{self._ports[2]}"
+
+    def start(self) -> Self:
+        """Start everything and return once it can be used."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._anvil = Anvil(state=self._directory / "anvil.json", port=self._ports[0])
+        self.chain = LocalChain(JsonRpc(self._anvil.rpc_url))
+        self._serve("phala_cloud", self._ports[1], "/_sandbox/health")
+        self._serve("safe_service", self._ports[2], "/api/v1/about/")
+        self.phala = Control(f"http://127.0.0.1:{self._ports[1]}")
+        self.wallet = Wallet(self.safe_service_url, self.chain)
+        self.setup = self._load() or self._set_up()
+        if not self._automine:
+            self._anvil.rpc("evm_setIntervalMining", [BLOCK_SECONDS])
+        return self
+
+    def stop(self) -> None:
+        """Stop everything; what it held is kept in the directory."""
+        for service in reversed(self._services):
+            service.stop()
+        self._services.clear()
+        if self._anvil is not None:
+            self.wallet.close()
+            self.phala.close()
+            self._anvil.stop()
+            self._anvil = None
+
+    def process(self, name: str) -> ManagedProcess:
+        """The process of ``phala_cloud`` or ``safe_service``, for those who stop and start it."""
+        return next(service for service in self._services if service.name == name)
+
+    def add_app(self, *, cvms: int = 1, allow_device: bool = True, name: str = "payments") -> App:
+        """Another app contract owned by the Safe, with its CVMs running."""
+        return self._new_app(self.setup.safe, name, cvms, allow_device=allow_device)
+
+    def add_cvm(self, app: App, name: str, device_id: str | None = None) -> str:
+        """Another CVM of an app, on the app's device or another; its UUID."""
+        members = {"app_id": app.address, "device_id": device_id or app.device_id, "name": name}
+        return str(self.phala.create_cvm(WORKSPACE, **members)["vm_uuid"])
+
+    def _serve(self, name: str, port: int, health: str) -> None:
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            f"sandbox.{name}.server",
+            "--database",
+            self._directory / f"{name}.sqlite",
+            "--rpc-url",
+            self.anvil.rpc_url,
+            "--port",
+            str(port),
+        ]
+        url = f"http://127.0.0.1:{port}{health}"
+        log_path = self._directory / f"{name}.log"
+        process = ManagedProcess(name, command, log_path=log_path, ready=answers(url))
+        self._services.append(process)
+        process.start()
+
+    def _load(self) -> Setup | None:
+        path = self._directory / "setup.json"
+        if not path.exists():
+            return None
+        stored = json.loads(path.read_text())
+        apps = tuple(App(app["address"], app["device_id"], tuple(app["cvm_uuids"])) for app in stored["apps"])
+        return Setup(stored["safe"], stored["phala_api_key"], apps)
+
+    def _set_up(self) -> Setup:
+        safe = deploy_safe(self.chain, self._safe_version)
+        api_key = str(self.phala.create_workspace(WORKSPACE)["api_key"])
+        app = self._new_app(safe, "payments", self._cvms, allow_device=True)
+        self.wallet.add_delegate(safe, DELEGATE.address, OWNERS[0])
+        setup = Setup(safe, api_key, (app,))
+        path = self._directory / "setup.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(asdict(setup), indent=2))
+        return setup
+
+    def _new_app(self, safe: str, name: str, cvms: int, *, allow_device: bool) -> App:
+        device = secrets.token_bytes(32)
+        running = bytes.fromhex(self.phala.preview_compose(name)["compose_hash"])
+        allowed = device if allow_device else bytes(32)
+        address = deploy_dstack_app(self.chain, "two-step", device=allowed, compose_hash=running)
+        transfer_to_safe(self.chain, address, safe)
+        created = [
+            self.phala.create_cvm(WORKSPACE, name=name, app_id=address, device_id=device.hex()) for _ in range(cvms)
+        ]
+        return App(address, "0x" + device.hex(), tuple(str(cvm["vm_uuid"]) for cvm in created))
+
+
+def answers(url: str) -> Callable[[], bool]:
+    """A condition: the address answers 2xx."""
+
+    def ask() -> bool:
+        try:
+            return httpx.get(url, timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    return ask

@@ -1,0 +1,157 @@
+"""The ``countersign`` command. Faults of the deployment end it with one line on standard error and exit code 2."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from service import settings as configuration
+from service.settings import Settings, SettingsError
+
+EXIT_REFUSED = 2
+
+app = typer.Typer(
+    name="countersign",
+    help="Multisig approval workflow for Phala Cloud CVMs: prepare, let a Safe's owners approve, commit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+workspace_app = typer.Typer(help="Manage workspaces (tenants).", no_args_is_help=True)
+app.add_typer(workspace_app, name="workspace")
+
+
+def _load() -> Settings:
+    settings = configuration.load()
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    # These log whole URLs, and URLs of others may hold credentials.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return settings
+
+
+@app.command()
+def serve() -> None:
+    """Run the REST API. It needs the database only; workers do the rest."""
+    import uvicorn  # noqa: PLC0415 - each command loads what it needs
+
+    from service.api.app import create_app  # noqa: PLC0415
+    from service.api.context import ApiContext  # noqa: PLC0415
+    from service.wiring import for_api  # noqa: PLC0415
+
+    settings = _load()
+    parts = for_api(settings)
+    context = ApiContext(database=parts.database, api_keys=parts.api_keys, clock=parts.clock, chains=parts.chains)
+    uvicorn.run(
+        create_app(context),
+        host=settings.api_host,
+        port=settings.api_port,
+        log_level=settings.log_level.lower(),
+        access_log=False,
+        server_header=False,
+    )
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker: it serves change requests, proposals, chains and webhook deliveries."""
+    from workers.run import run_worker  # noqa: PLC0415
+
+    run_worker(_load())
+
+
+@app.command()
+def beat() -> None:
+    """Run the clock that makes workers look for due rows. One is enough; two do no harm."""
+    from workers.run import run_beat  # noqa: PLC0415
+
+    run_beat(_load())
+
+
+@app.command()
+def watch() -> None:
+    """Listen to new blocks and ring for their chains, so that approvals are seen at once."""
+    from workers.run import run_watch  # noqa: PLC0415
+
+    run_watch(_load())
+
+
+@app.command()
+def migrate(
+    revision: Annotated[str, typer.Argument(help="Migrate up to this revision.")] = "head",
+) -> None:
+    """Bring the database to this version's migrations. Safe to run again."""
+    from service.store import migrate as migrations  # noqa: PLC0415
+
+    url = _load().need("database_url").get_secret_value()
+    try:
+        migrations.upgrade(url, revision)
+    except SQLAlchemyError as error:
+        line = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be migrated: {line}") from error
+    typer.echo("the database is at the newest migration")
+
+
+@workspace_app.command("apply")
+def workspace_apply(
+    file: Annotated[Path, typer.Argument(help="JSON file, see docs/operations.md; - reads standard input.")],
+) -> None:
+    """Create or replace a workspace's settings from a JSON file."""
+    from service.store import workspaces  # noqa: PLC0415
+    from service.wiring import database_of  # noqa: PLC0415
+    from service.workspace_file import read  # noqa: PLC0415
+
+    settings = _load()
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text()
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
+    spec = read(text)
+    workspace_id = workspaces.save(database_of(settings, pool_size=1), spec)
+    typer.echo(json.dumps({"id": workspace_id, "slug": spec.slug}))
+
+
+@app.command()
+def sandbox(
+    directory: Annotated[Path, typer.Option(help="Where the local world keeps its state.")] = Path("var/sandbox"),
+) -> None:
+    """Run a local world: an EVM with real Safe contracts, a Phala Cloud, a Safe Transaction Service, and Countersign.
+
+    Prints where everything is, then runs until Ctrl-C. Its state survives a restart.
+    """
+    from sandbox.local import run  # noqa: PLC0415
+
+    run(directory)
+
+
+@app.command()
+def demo(
+    summary: Annotated[Path, typer.Option(help="Where the summary is written as JSON.")] = Path("var/demo.json"),
+) -> None:
+    """Carry one change request the whole way in a local world, and show what happens."""
+    from sandbox.demo import run  # noqa: PLC0415
+
+    raise typer.Exit(run(summary))
+
+
+def main() -> None:
+    """Entry point of the distribution."""
+    sys.exit(_guarded(app))
+
+
+def _guarded(command: Callable[[], object]) -> int:
+    from service.wiring import StartRefused  # noqa: PLC0415 - keeps --help quick
+
+    try:
+        command()
+    except (SettingsError, StartRefused) as error:
+        sys.stderr.write(f"countersign: {error}\n")
+        return EXIT_REFUSED
+    return 0

@@ -1,0 +1,81 @@
+"""The JSON file that describes a workspace to ``countersign workspace apply``."""
+
+from typing import Annotated
+
+from eth_utils.address import is_checksum_address
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from service.settings import SettingsError
+from service.store.workspaces import WorkspaceSpec
+
+
+def _checksummed(value: str) -> str:
+    if not is_checksum_address(value):
+        raise ValueError("is not a checksummed address (EIP-55)")
+    return value
+
+
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith("whsec_"):
+        raise ValueError("must be whsec_ followed by base64 of 24 to 64 bytes")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_checksummed)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class OnChain(_Part):
+    """A contract on a chain."""
+
+    chain_id: int = Field(gt=0)
+    address: Address
+
+
+class Webhook(_Part):
+    """An endpoint that gets the workspace's events."""
+
+    url: str = Field(pattern=r"^https?://")
+    secret: Annotated[SecretStr, AfterValidator(_webhook_secret)]
+
+
+class WorkspaceFile(_Part):
+    """A workspace; see ``docs/operations.md``."""
+
+    slug: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    phala_base_url: str = "https://cloud-api.phala.com/api/v1"
+    phala_api_key: SecretStr
+    safes: list[OnChain]
+    external_apps: list[OnChain] = []
+    allow_without_approval: bool = False
+    deadline_seconds: int = Field(default=30 * 86400, gt=0)
+    run_deadline_seconds: int = Field(default=3600, gt=0)
+    webhooks: list[Webhook] = []
+
+
+def read(text: str) -> WorkspaceSpec:
+    """Read the file's text.
+
+    Raises:
+        SettingsError: it is not what it should be; one line that names the member.
+    """
+    try:
+        file = WorkspaceFile.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        member = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise SettingsError(f"workspace: {member}: {first['msg']}") from None
+    return WorkspaceSpec(
+        slug=file.slug,
+        phala_base_url=file.phala_base_url,
+        phala_api_key=file.phala_api_key,
+        safes=[(safe.chain_id, safe.address) for safe in file.safes],
+        external_apps=[(one.chain_id, one.address) for one in file.external_apps],
+        allow_without_approval=file.allow_without_approval,
+        deadline_seconds=file.deadline_seconds,
+        run_deadline_seconds=file.run_deadline_seconds,
+        webhooks=[(hook.url, hook.secret) for hook in file.webhooks],
+    )
