@@ -82,7 +82,7 @@ def _skeleton(root: Path) -> Path:
         folder = root.joinpath(*package.split("."))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "__init__.py").touch()
-    for part in PARTS:
+    for part in (*PARTS, "service.__main__"):
         root.joinpath(*part.split(".")).with_suffix(".py").touch()
     for importer in MAY_IMPORT:
         imports = [
