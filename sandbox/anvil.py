@@ -60,6 +60,7 @@ class Anvil:
         block_time: seconds between blocks; None mines one block per transaction.
         slots_in_an_epoch: `finalized` trails the head by two epochs, so 1 means two blocks.
         state: file the chain is loaded from and, on stop, written to; None keeps it in memory.
+        timestamp: time of the genesis block, in seconds since 1970; None is now.
         mnemonic: BIP-39 phrase of the ten dev accounts.
         host: address to listen on.
         port: fixed port; 0 lets the system choose a free one.
@@ -75,6 +76,7 @@ class Anvil:
         block_time: int | None = None,
         slots_in_an_epoch: int = 1,
         state: Path | None = None,
+        timestamp: int | None = None,
         mnemonic: str = MNEMONIC,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -88,6 +90,7 @@ class Anvil:
             "--mnemonic": mnemonic,
             "--block-time": block_time,
             "--state": state,
+            "--timestamp": timestamp,
         }
         arguments = [str(part) for option in options.items() if option[1] is not None for part in option]
         if state is not None:

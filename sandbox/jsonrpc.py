@@ -1,6 +1,7 @@
 """A thin JSON-RPC client for an Ethereum node: raw requests, raw answers (0x-prefixed hex)."""
 
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx
 
@@ -47,5 +48,13 @@ class JsonRpc:
         return answer["result"]
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; the end of a `with` block does."""
         self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

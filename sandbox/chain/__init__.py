@@ -7,8 +7,8 @@ r"""A local chain with real Safe contracts and DstackApp contracts on it.
     from sandbox.chain.safes import SafeTx, deploy_safe, execute, next_nonce, owner_sign, safe_tx_hash
     from sandbox.jsonrpc import JsonRpc
 
-    with Anvil() as anvil:
-        chain = LocalChain(JsonRpc(anvil.rpc_url))
+    with Anvil() as anvil, JsonRpc(anvil.rpc_url) as rpc:
+        chain = LocalChain(rpc)
         safe = deploy_safe(chain, "1.4.1")  # SafeL2, 2 of OWNERS; other owners, threshold, salt as arguments
         app = deploy_dstack_app(chain, "two-step", device=bytes(31) + b"\x01")
         transfer_to_safe(chain, app, safe)

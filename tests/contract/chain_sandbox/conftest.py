@@ -12,6 +12,5 @@ __all__ = ["anvil", "module_anvil"]
 
 @pytest.fixture
 def chain(anvil: Anvil) -> Iterator[LocalChain]:
-    rpc = JsonRpc(anvil.rpc_url)
-    yield LocalChain(rpc)
-    rpc.close()
+    with JsonRpc(anvil.rpc_url) as rpc:
+        yield LocalChain(rpc)
