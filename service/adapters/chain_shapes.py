@@ -7,11 +7,12 @@ be able to stop the scan by it.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from service.domain.chain import TOPICS, Block, ChainFact
 from service.domain.hexes import address as checksummed
@@ -25,26 +26,28 @@ Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$", to_lo
 Data = Annotated[str, StringConstraints(pattern=r"^0x([0-9a-fA-F]{2})*$", to_lower=True)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
+_STRICT = ConfigDict(strict=True, extra="ignore")
 
 
-class _BlockRecord(_Record):
+@with_config(_STRICT)
+class _BlockRecord(TypedDict):
     number: Quantity
     hash: Hash
 
 
-class _LogRecord(_Record):
+@with_config(_STRICT)
+class _LogRecord(TypedDict):
     address: Address
     topics: list[Hash]
     data: Data
-    blockNumber: Quantity  # noqa: N815 - wire name
-    blockHash: Hash  # noqa: N815 - wire name
-    transactionHash: Hash  # noqa: N815 - wire name
-    logIndex: Quantity  # noqa: N815 - wire name
-    removed: bool | None = None
+    blockNumber: Quantity
+    blockHash: Hash
+    transactionHash: Hash
+    logIndex: Quantity
+    removed: NotRequired[bool | None]
 
 
+_BLOCK = TypeAdapter(_BlockRecord)
 _LOGS = TypeAdapter(list[_LogRecord])
 _DATA: TypeAdapter[str] = TypeAdapter(Data, config=ConfigDict(strict=True))
 _address_of = lru_cache(maxsize=_SEEN_ADDRESSES)(checksummed)  # keccak costs 20 us, and few contracts log much
@@ -61,10 +64,10 @@ def block_of(result: Any) -> Block:  # noqa: ANN401 - unchecked JSON
         WrongShape: something else.
     """
     try:
-        record = _BlockRecord.model_validate(result)
+        record = _BLOCK.validate_python(result)
     except ValidationError:
         raise WrongShape("a block without number and hash") from None
-    return Block(int(record.number, 16), record.hash)
+    return Block(int(record["number"], 16), record["hash"])
 
 
 def call_data(result: Any) -> bytes:  # noqa: ANN401 - unchecked JSON
@@ -94,20 +97,20 @@ def facts_of(result: Any, first: int, last: int) -> tuple[ChainFact, ...]:  # no
         raise WrongShape("logs of the wrong shape") from None
     facts: dict[tuple[int, int, str], ChainFact] = {}
     for log in logs:
-        number, index = int(log.blockNumber, 16), int(log.logIndex, 16)
-        if not first <= number <= last or not log.topics or log.topics[0] not in TOPICS:
+        number, index, topics = int(log["blockNumber"], 16), int(log["logIndex"], 16), log["topics"]
+        if not first <= number <= last or not topics or topics[0] not in TOPICS:
             raise WrongShape("logs that were not asked for")
-        if log.removed or len(log.topics) != 1 or len(log.data) != 2 + 2 * _BYTES_32:
+        if log.get("removed") or len(topics) != 1 or len(log["data"]) != 2 + 2 * _BYTES_32:
             continue
-        key = (number, index, log.blockHash)
+        key = (number, index, log["blockHash"])
         if key in facts:
             raise WrongShape("the same log twice")
         facts[key] = ChainFact(
-            kind=TOPICS[log.topics[0]],
-            app_contract=_address_of(log.address),
-            value=log.data,
-            transaction_hash=log.transactionHash,
-            block=Block(number, log.blockHash),
+            kind=TOPICS[topics[0]],
+            app_contract=_address_of(log["address"]),
+            value=log["data"],
+            transaction_hash=log["transactionHash"],
+            block=Block(number, log["blockHash"]),
             log_index=index,
         )
     return tuple(facts[key] for key in sorted(facts))

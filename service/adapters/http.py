@@ -1,6 +1,5 @@
 """What all HTTP adapters share: one client style, bounded answers, one translation of transport faults."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
+from pydantic_core import from_json
 
 from service.domain.errors import Nonsense, Unreachable
 from service.domain.reasons import Reason
@@ -109,14 +109,17 @@ def transport_faults(who: str, reason: Reason, *, write: bool = False) -> Iterat
 def parse_json(reply: Reply, who: str, reason: Reason) -> object:
     """The body as JSON.
 
+    Read by pydantic's parser, which limits the depth: eth_account raises Python's recursion limit to 100,000 when it is
+    imported, and ``json.loads`` of deeply nested brackets then overflows the C stack and kills the process.
+
     Raises:
         Nonsense: it is none, or longer than the limit.
     """
     if not reply.complete:
         raise Nonsense(f"{who}: the answer is too long", reason=reason)
     try:
-        value: object = json.loads(reply.body)
-    except (ValueError, RecursionError):
+        value: object = from_json(reply.body)
+    except ValueError:
         raise Nonsense(f"{who}: HTTP {reply.status} with a body that is no JSON", reason=reason) from None
     return value
 

@@ -3,6 +3,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic_core import from_json
 from websockets.exceptions import InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
@@ -78,8 +79,8 @@ def _heads(socket: ClientConnection, subscription: str, stop: threading.Event) -
 
 def _message(text: str | bytes) -> dict[str, Any]:
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
+        message = from_json(text)  # not json.loads: it has no limit of its own for the depth
+    except ValueError:
         message = None
     if not isinstance(message, dict):
         raise Nonsense("websocket endpoint: a message that is no JSON object", reason=_REASON)
