@@ -34,6 +34,10 @@ class FakeChain(Faulty):
         self.depth = depth
         self.owners: dict[str, AppOwnership] = {APP: AppOwnership(has_code=True, owner=SAFE, pending_owner=None)}
         self.safes: dict[str, SafeState] = {}
+        self.reverts: dict[str, str] = {}
+        """Why calls of an app contract revert, whoever sends them."""
+        self.lag = 0
+        """How many blocks the node that tells the head is behind the others."""
         self._blocks: list[_MinedBlock] = []
         self._fork = 0
         self.mine(empty=10)
@@ -76,7 +80,7 @@ class FakeChain(Faulty):
     def view(self) -> ChainView:
         def effect() -> ChainView:
             head = len(self._blocks) - 1
-            return ChainView(self._blocks[head].block, self._blocks[max(0, head - self.depth)].block)
+            return ChainView(self._blocks[head - self.lag].block, self._blocks[max(0, head - self.depth)].block)
 
         return self._call("view", effect)
 
@@ -133,6 +137,8 @@ class FakeChain(Faulty):
             self._up_to(at)
             if bytes.fromhex(data[2:10]) not in (ADD_COMPOSE_HASH, ADD_DEVICE):
                 return "unknown function"
+            if to in self.reverts:
+                return self.reverts[to]
             owned = self.owners.get(to)
             return None if owned is None or owned.owner == sender else f"OwnableUnauthorizedAccount({sender})"
 

@@ -40,6 +40,10 @@ class FakePhala(Faulty):
         )
         self.hash_salt = ""
         """A server-side change of injected fields: the same patch gives another hash."""
+        self.unchanged = False
+        """Every patch holds what runs already, so that no hash moves."""
+        self.confusion: dict[str, Any] = {}
+        """Members of a prepared answer that are wrong."""
         self.runs = Running(
             attested_hash=self.info.compose_hash, reported_hash=self.info.compose_hash, status="running"
         )
@@ -65,19 +69,20 @@ class FakePhala(Faulty):
 
     def _prepare(self, vm_uuid: str, patch: Mapping[str, Any]) -> Prepared | AppliedAtOnce:
         self._check(vm_uuid)
-        if self.info.app_contract is None or not moves_hash(patch):
+        if self.info.app_contract is None or self.unchanged or not moves_hash(patch):
             return AppliedAtOnce(self._start(None))
         self._minted += 1
         token = f"00000000-0000-4000-8000-{self._minted:012d}"
         compose_hash = self.hash_of(patch)
         self._tokens = {token: _Token(patch, compose_hash, self.clock.now() + timedelta(days=14))}
-        return Prepared(
+        answer = Prepared(
             compose_hash=compose_hash,
             app_contract=self.info.app_contract,
             device_id=self.info.device_id or DEVICE,
             chain_id=self.info.chain_id,
             commit_token=SecretStr(token),
         )
+        return replace(answer, **self.confusion)
 
     def commit(self, vm_uuid: str, token: SecretStr, compose_hash: str, transaction_hash: str) -> str:
         def effect() -> str:

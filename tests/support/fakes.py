@@ -82,6 +82,8 @@ class RecordingRequestIntents:
         self.recorded.append(facts)
 
     def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> Proposal:
+        if self.error is not None:
+            raise self.error
         self.joined.append((devices, safe))
         return self._joins or proposal(devices=devices, safe=safe)
 

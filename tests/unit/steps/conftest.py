@@ -1,0 +1,65 @@
+"""A world in which everything is in order: a Safe of three owners owns the app, our key is a delegate."""
+
+import pytest
+
+from service.domain.chain import FactKind, SafeState
+from tests.support.builders import CHAIN_ID, DEVICE, SAFE
+from tests.support.fake_chain import FakeChain
+from tests.support.fake_phala import FakePhala
+from tests.support.fake_safe_queue import FakeSafeQueue
+from tests.support.fakes import FakeSigner, FixedClock, RecordingRequestIntents
+
+
+@pytest.fixture(autouse=True)
+def no_network(socket_disabled: None) -> None:
+    """Steps reach the world through ports only."""
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture
+def phala(clock: FixedClock) -> FakePhala:
+    return FakePhala(clock)
+
+
+@pytest.fixture
+def signer() -> FakeSigner:
+    return FakeSigner(1)
+
+
+@pytest.fixture
+def owners() -> tuple[FakeSigner, FakeSigner, FakeSigner]:
+    return FakeSigner(11), FakeSigner(12), FakeSigner(13)
+
+
+@pytest.fixture
+def chain(owners: tuple[FakeSigner, ...]) -> FakeChain:
+    chain = FakeChain()
+    addresses = tuple(owner.address for owner in owners)
+    chain.safes[SAFE] = SafeState(address=SAFE, version="1.4.1", owners=addresses, threshold=2, nonce=0)
+    chain.mine((FactKind.DEVICE_ADDED, DEVICE), empty=chain.depth)
+    return chain
+
+
+@pytest.fixture
+def chains(chain: FakeChain) -> dict[int, FakeChain]:
+    return {CHAIN_ID: chain}
+
+
+@pytest.fixture
+def queue(owners: tuple[FakeSigner, ...], signer: FakeSigner) -> FakeSafeQueue:
+    addresses = [owner.address for owner in owners]
+    return FakeSafeQueue(addresses, {signer.address: frozenset({addresses[0]})})
+
+
+@pytest.fixture
+def queues(queue: FakeSafeQueue) -> dict[int, FakeSafeQueue]:
+    return {CHAIN_ID: queue}
+
+
+@pytest.fixture
+def intents() -> RecordingRequestIntents:
+    return RecordingRequestIntents()

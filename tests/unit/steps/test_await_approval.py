@@ -1,0 +1,291 @@
+# ruff: noqa: ANN401 - overrides are columns of any type
+from functools import partial
+from typing import Any
+
+import pytest
+
+from service.domain.chain import Block, ChainFact, FactKind
+from service.domain.errors import StateUnavailable, Unreachable
+from service.domain.outcomes import Advance, Notice, Outcome, Wait
+from service.domain.reasons import Reason
+from service.domain.snapshots import ChangeRequest, ProposalState, SafeTransactionState
+from service.domain.states import State
+from service.steps.await_approval import await_approval
+from tests.support.builders import COMPOSE_HASH, DEVICE, NOW, change_request, hash_added, proposal, safe_transaction
+from tests.support.fake_chain import FakeChain
+from tests.support.fakes import FixedClock
+
+RECHECK = 30.0
+OWNERS = ("0x" + "01" * 20, "0x" + "02" * 20, "0x" + "03" * 20)
+IDLE = Wait(RECHECK, Reason.WAITING_FOR_OWNERS)
+NOT_FINAL = Wait(RECHECK, Reason.WAITING_FOR_FINALITY)
+
+
+@pytest.fixture
+def run(chains: dict[int, FakeChain], clock: FixedClock) -> partial[Outcome]:
+    return partial(await_approval, chains=chains, clock=clock, recheck_seconds=RECHECK)
+
+
+def proposed(state: ProposalState = ProposalState.QUEUED, signed: int = 0, **overrides: Any) -> ChangeRequest:
+    transaction = safe_transaction(
+        state=SafeTransactionState.QUEUED, confirmations=OWNERS[:signed], threshold=2 if signed else None
+    )
+    joined = proposal(state, transaction=transaction, detail="words")
+    return change_request(State.PROPOSED, **{"proposal": joined, **overrides})
+
+
+def approve(chain: FakeChain) -> tuple[Block, ChainFact]:
+    block = chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH))
+    (fact,) = chain.facts(block.number, block.number)
+    return block, fact
+
+
+def executed(block: Block, *facts: ChainFact, **overrides: Any) -> ChangeRequest:
+    columns = {
+        "evidence_block_hash": block.hash,
+        "evidence_block_number": block.number,
+        "transaction_hash": facts[0].transaction_hash if facts else None,
+        "facts": facts,
+    }
+    return change_request(State.EXECUTED, **{**columns, **overrides})
+
+
+class TestProposed:
+    def test_nothing_new(self, run: partial[Outcome]) -> None:
+        assert run(proposed()) == IDLE
+
+    def test_without_a_transaction_yet(self, run: partial[Outcome]) -> None:
+        assert run(proposed(proposal=proposal(ProposalState.EXTERNAL))) == IDLE
+
+    @pytest.mark.parametrize(
+        ("columns", "state"),
+        [({"cancel_requested_at": NOW}, State.CANCELLED), ({"deadline_at": NOW}, State.EXPIRED)],
+    )
+    def test_ends_come_first(
+        self, run: partial[Outcome], chain: FakeChain, columns: dict[str, Any], state: State
+    ) -> None:
+        approve(chain)
+
+        outcome = run(proposed(**columns))
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is state
+
+    def test_a_token_that_ends_is_waited_over_with_a_patch(self, run: partial[Outcome]) -> None:
+        assert run(proposed(token_expires_at=NOW)) == IDLE
+
+    def test_a_token_that_ends_without_a_patch_expires(self, run: partial[Outcome]) -> None:
+        outcome = run(proposed(token_expires_at=NOW, patch=None))
+
+        assert isinstance(outcome, Advance)
+        assert (outcome.to, outcome.reason) == (State.EXPIRED, Reason.TOKEN_EXPIRED)
+
+    def test_the_approval_is_seen_by_its_fact(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, fact = approve(chain)
+
+        outcome = run(proposed(facts=(fact,)))
+
+        assert outcome == Advance(
+            State.EXECUTED,
+            {
+                "transaction_hash": fact.transaction_hash,
+                "evidence_block_hash": block.hash,
+                "evidence_block_number": block.number,
+            },
+        )
+
+    def test_the_approval_is_seen_in_the_state_without_a_fact(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, _ = approve(chain)
+
+        outcome = run(proposed())
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.EXECUTED
+        assert outcome.facts["evidence_block_hash"] == block.hash
+        assert outcome.facts["transaction_hash"] is None
+
+    def test_the_approval_counts_by_any_route(self, run: partial[Outcome], chain: FakeChain) -> None:
+        approve(chain)
+
+        outcome = run(proposed(ProposalState.REJECTED))
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.EXECUTED
+
+    def test_a_hash_without_its_device_is_no_approval(self, run: partial[Outcome], chain: FakeChain) -> None:
+        chain.mine((FactKind.DEVICE_REMOVED, DEVICE))
+        _, fact = approve(chain)
+
+        assert run(proposed(facts=(fact,))) == IDLE
+
+    def test_any_device_is_a_device(self, run: partial[Outcome], chain: FakeChain) -> None:
+        chain.mine((FactKind.DEVICE_REMOVED, DEVICE), (FactKind.ANY_DEVICE_SET, "0x" + "0" * 63 + "1"))
+        _, fact = approve(chain)
+
+        outcome = run(proposed(facts=(fact,)))
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.EXECUTED
+
+    def test_a_fact_of_a_vanished_block_is_no_approval(self, run: partial[Outcome], chain: FakeChain) -> None:
+        _, fact = approve(chain)
+        chain.reorg(1)
+
+        assert run(proposed(facts=(fact,))) == IDLE
+
+    def test_a_rejection_ends_it(self, run: partial[Outcome]) -> None:
+        outcome = run(proposed(ProposalState.REJECTED))
+
+        assert isinstance(outcome, Advance)
+        assert (outcome.to, outcome.reason) == (State.REJECTED, Reason.REJECTED_BY_OWNERS)
+        assert outcome.detail == "words"
+
+    def test_a_failed_proposal_ends_it(self, run: partial[Outcome]) -> None:
+        outcome = run(proposed(ProposalState.FAILED))
+
+        assert isinstance(outcome, Advance)
+        assert (outcome.to, outcome.reason, outcome.detail) == (State.FAILED, Reason.PROPOSAL_REFUSED, "words")
+
+    def test_a_first_approval_is_told(self, run: partial[Outcome]) -> None:
+        data = {"approvals": 1, "threshold": 2, "owners": [OWNERS[0]]}
+
+        assert run(proposed(signed=1)) == Wait(
+            RECHECK,
+            Reason.WAITING_FOR_OWNERS,
+            facts={"approvals_seen": 1},
+            notices=((Notice.APPROVAL_ADDED, data),),
+        )
+
+    def test_the_approval_that_reaches_the_threshold_is_told_once(self, run: partial[Outcome]) -> None:
+        outcome = run(proposed(signed=2, approvals_seen=1))
+        assert isinstance(outcome, Wait)
+        assert [notice for notice, _ in outcome.notices] == [Notice.APPROVAL_ADDED, Notice.THRESHOLD_REACHED]
+
+        outcome = run(proposed(signed=3, approvals_seen=2))
+        assert isinstance(outcome, Wait)
+        assert [notice for notice, _ in outcome.notices] == [Notice.APPROVAL_ADDED]
+
+        assert run(proposed(signed=3, approvals_seen=3)) == IDLE
+
+    def test_an_approval_taken_back_is_news_when_it_comes_again(self, run: partial[Outcome]) -> None:
+        outcome = run(proposed(signed=1, approvals_seen=2))
+
+        assert outcome == Wait(RECHECK, Reason.WAITING_FOR_OWNERS, facts={"approvals_seen": 1})
+
+    def test_a_chain_that_does_not_answer_is_left_to_the_runner(self, run: partial[Outcome], chain: FakeChain) -> None:
+        chain.fail("view", Unreachable("timeout", reason=Reason.RPC_UNREACHABLE))
+
+        with pytest.raises(Unreachable):
+            run(proposed())
+
+
+class TestExecuted:
+    def test_not_final_yet(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, fact = approve(chain)
+        chain.mine(empty=chain.depth - 2)
+
+        assert run(executed(block, fact)) == NOT_FINAL
+
+    def test_final_and_allowed(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, fact = approve(chain)
+        chain.mine(empty=chain.depth - 1)
+
+        assert run(executed(block, fact)) == Advance(State.REGISTERED)
+
+    def test_cancel_is_still_possible(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, fact = approve(chain)
+
+        outcome = run(executed(block, fact, cancel_requested_at=NOW))
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.CANCELLED
+
+    def test_an_approval_taken_away_fails(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, fact = approve(chain)
+        chain.mine((FactKind.HASH_REMOVED, COMPOSE_HASH), empty=chain.depth)
+
+        outcome = run(executed(block, fact))
+
+        assert isinstance(outcome, Advance)
+        assert (outcome.to, outcome.reason) == (State.FAILED, Reason.APPROVAL_WITHDRAWN)
+
+    def test_a_device_added_after_the_hash_becomes_final_first(self, run: partial[Outcome], chain: FakeChain) -> None:
+        chain.mine((FactKind.DEVICE_REMOVED, DEVICE))
+        block, fact = approve(chain)
+        later = chain.mine((FactKind.DEVICE_ADDED, DEVICE), empty=chain.depth - 1)
+        assert chain.view().final == block
+        head = chain.view().head
+
+        outcome = run(executed(block, fact))
+
+        assert isinstance(outcome, Wait)
+        assert outcome.reason is Reason.WAITING_FOR_FINALITY
+        assert outcome.facts == {"evidence_block_hash": head.hash, "evidence_block_number": head.number}
+        chain.mine(empty=chain.depth)
+        assert run(executed(head, fact)) == Advance(State.REGISTERED)
+        assert later.number > block.number
+
+    def test_a_vanished_block_goes_back(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, fact = approve(chain)
+        chain.reorg(1)
+
+        outcome = run(executed(block, fact))
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.PREPARED
+        assert outcome.facts == {
+            "transaction_hash": None,
+            "evidence_block_hash": None,
+            "evidence_block_number": None,
+        }
+        data = {
+            "block_number": block.number,
+            "block_hash": block.hash,
+            "transaction_hash": fact.transaction_hash,
+        }
+        assert outcome.notices == ((Notice.REORGED, data),)
+
+    def test_a_vanished_block_goes_back_at_finality_too(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, fact = approve(chain)
+        chain.reorg(1)
+        chain.mine(empty=chain.depth)
+
+        outcome = run(executed(block, fact))
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.PREPARED
+
+    def test_a_transaction_mined_again_keeps_its_place(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, fact = approve(chain)
+        chain.reorg(1)
+        again, new_fact = approve(chain)
+
+        outcome = run(executed(block, fact, new_fact))
+
+        assert isinstance(outcome, Wait)
+        assert outcome.seconds == 0.0
+        assert outcome.facts == {
+            "transaction_hash": new_fact.transaction_hash,
+            "evidence_block_hash": again.hash,
+            "evidence_block_number": again.number,
+        }
+
+    def test_a_node_that_is_behind_proves_nothing(self, run: partial[Outcome], chain: FakeChain) -> None:
+        block, fact = approve(chain)
+        chain.rewind(1)
+
+        assert run(executed(block, fact)) == NOT_FINAL
+
+    def test_a_node_without_state_at_the_final_block_is_left_to_the_runner(
+        self, run: partial[Outcome], chain: FakeChain
+    ) -> None:
+        block, fact = approve(chain)
+        chain.mine(empty=chain.depth)
+        chain.fail("allowed", StateUnavailable("missing trie node"))
+
+        with pytest.raises(StateUnavailable):
+            run(executed(block, fact))
+
+    def test_a_row_the_database_would_refuse_is_a_defect(self, run: partial[Outcome]) -> None:
+        with pytest.raises(ValueError, match="without an evidence block"):
+            run(change_request(State.EXECUTED, facts=(hash_added(Block(1, "0x" + "0" * 64)),)))

@@ -1,0 +1,506 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from service.domain.chain import FactKind
+from service.domain.errors import (
+    Busy,
+    LeaseLost,
+    Nonsense,
+    NotVisibleYet,
+    Refused,
+    TokenDead,
+    Unauthorized,
+    Unreachable,
+)
+from service.domain.outcomes import Advance, Notice, Outcome, Wait
+from service.domain.phala_facts import AppliedAtOnce, Operation, OperationStatus, Prepared
+from service.domain.reasons import Reason
+from service.domain.snapshots import ChangeRequest
+from service.domain.states import State
+from service.steps.commit import ALREADY_REGISTERED, commit
+from tests.support.builders import COMPOSE_HASH, DEVICE, NOW, OTHER_HASH, PATCH, VM_UUID, change_request
+from tests.support.fake_chain import FakeChain
+from tests.support.fake_phala import FakePhala
+from tests.support.fakes import FixedClock, RecordingRequestIntents
+
+TRANSACTION = "0x" + "aa" * 32
+ADOPTED = "the commit was found by its operation"
+
+
+@pytest.fixture
+def compose_hash(phala: FakePhala, chain: FakeChain) -> str:
+    """The hash of the patch, allowed at a final block."""
+    approved = phala.hash_of(PATCH)
+    chain.mine((FactKind.HASH_ADDED, approved), empty=chain.depth)
+    return approved
+
+
+@pytest.fixture
+def registered(phala: FakePhala, compose_hash: str) -> ChangeRequest:
+    answer = phala.prepare(VM_UUID, PATCH)
+    phala.calls.clear()
+    assert isinstance(answer, Prepared)
+    return change_request(
+        State.REGISTERED,
+        compose_hash=compose_hash,
+        commit_token=answer.commit_token,
+        transaction_hash=TRANSACTION,
+    )
+
+
+@pytest.fixture
+def run(
+    phala: FakePhala, chains: dict[int, FakeChain], intents: RecordingRequestIntents, clock: FixedClock
+) -> partial[Outcome]:
+    numbers = count(1)
+    return partial(
+        commit, phala=phala, chains=chains, intents=intents, clock=clock, new_id=lambda: f"attempt-{next(numbers)}"
+    )
+
+
+def unanswered(request: ChangeRequest, **overrides: object) -> ChangeRequest:
+    columns = {"commit_attempt_id": "attempt-0", "commit_attempted_at": NOW}
+    return replace(request, **{**columns, **overrides})  # type: ignore[arg-type]  # parametrised columns
+
+
+def committed(correlation_id: str, detail: str | None = None) -> Advance:
+    return Advance(State.COMMITTED, {"correlation_id": correlation_id, "commit_token": None}, detail=detail)
+
+
+def cut_off() -> Nonsense:
+    return Nonsense("cut off", reason=Reason.PHALA_UNREACHABLE)
+
+
+def assert_ended(outcome: Outcome, state: State, reason: Reason) -> None:
+    assert isinstance(outcome, Advance)
+    assert (outcome.to, outcome.reason) == (state, reason)
+
+
+class TestTheLine:
+    def test_a_final_approval_is_committed(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, compose_hash: str
+    ) -> None:
+        assert run(registered) == committed("op-1")
+        assert registered.commit_token is not None
+        assert phala.commits == [(registered.commit_token.get_secret_value(), compose_hash, TRANSACTION)]
+        assert phala.calls == ["commit"]
+
+    def test_the_attempt_is_stored_before_the_post(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, intents: RecordingRequestIntents
+    ) -> None:
+        intents.error = LeaseLost("another worker")
+
+        with pytest.raises(LeaseLost):
+            run(registered)
+
+        assert phala.calls == []
+        intents.error = None
+        run(registered)
+        assert intents.recorded == [{"commit_attempt_id": "attempt-2", "commit_attempted_at": NOW}]
+
+    def test_without_a_transaction_the_sentinel_is_sent(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        run(replace(registered, transaction_hash=None))
+
+        assert phala.commits[0][2] == ALREADY_REGISTERED
+
+
+class TestEnds:
+    @pytest.mark.parametrize(
+        ("columns", "state", "reason"),
+        [
+            ({"cancel_requested_at": NOW}, State.CANCELLED, Reason.CANCELLED_BY_USER),
+            ({"deadline_at": NOW}, State.EXPIRED, Reason.DEADLINE_PASSED),
+            ({"token_expires_at": NOW, "patch": None}, State.EXPIRED, Reason.TOKEN_EXPIRED),
+        ],
+    )
+    def test_before_an_attempt(
+        self,
+        run: partial[Outcome],
+        registered: ChangeRequest,
+        phala: FakePhala,
+        columns: dict[str, object],
+        state: State,
+        reason: Reason,
+    ) -> None:
+        outcome = run(replace(registered, **columns))  # type: ignore[arg-type]  # parametrised columns
+
+        assert_ended(outcome, state, reason)
+        assert phala.calls == []
+
+    def test_a_wish_is_too_late_during_an_unanswered_attempt(
+        self, run: partial[Outcome], registered: ChangeRequest
+    ) -> None:
+        assert run(unanswered(registered, cancel_requested_at=NOW)) == committed("op-1")
+
+    def test_the_deadline_ends_an_unanswered_attempt_only_after_a_look(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        outcome = run(unanswered(registered, deadline_at=NOW))
+
+        assert_ended(outcome, State.EXPIRED, Reason.DEADLINE_PASSED)
+        assert phala.calls == ["operations"]
+
+
+class TestTheAllowlist:
+    def test_not_allowed_at_the_final_block(
+        self, run: partial[Outcome], registered: ChangeRequest, chain: FakeChain, phala: FakePhala
+    ) -> None:
+        chain.mine((FactKind.HASH_REMOVED, registered.compose_hash or ""), empty=chain.depth)
+
+        assert_ended(run(registered), State.FAILED, Reason.APPROVAL_WITHDRAWN)
+        assert phala.calls == []
+
+    def test_not_allowed_at_the_head(
+        self, run: partial[Outcome], registered: ChangeRequest, chain: FakeChain, phala: FakePhala
+    ) -> None:
+        head = chain.mine((FactKind.DEVICE_REMOVED, DEVICE))
+
+        outcome = run(registered)
+
+        assert outcome == Wait(5.0, Reason.WAITING_FOR_FINALITY, f"not allowed any more at block {head.number}")
+        assert phala.calls == []
+
+    def test_another_hash_is_not_enough(self, run: partial[Outcome], registered: ChangeRequest) -> None:
+        assert_ended(run(replace(registered, compose_hash=COMPOSE_HASH)), State.FAILED, Reason.APPROVAL_WITHDRAWN)
+
+
+class TestALostAnswer:
+    def test_it_is_found_at_once(self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala) -> None:
+        phala.fail("commit", cut_off(), after_effect=True)
+
+        assert run(registered) == committed("op-1", ADOPTED)
+        assert len(phala.commits) == 1
+
+    def test_nothing_found_keeps_the_attempt(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", cut_off())
+
+        assert run(registered) == Wait(1.0, Reason.PHALA_UNREACHABLE, "cut off", failed_attempt=True)
+
+    def test_it_is_found_after_a_restart(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, compose_hash: str
+    ) -> None:
+        assert registered.commit_token is not None
+        phala.commit(VM_UUID, registered.commit_token, compose_hash, TRANSACTION)
+
+        assert run(unanswered(registered)) == committed("op-1", ADOPTED)
+        assert len(phala.commits) == 1
+
+    def test_an_attempt_that_never_arrived_goes_on_under_its_name(
+        self, run: partial[Outcome], registered: ChangeRequest, intents: RecordingRequestIntents
+    ) -> None:
+        assert run(unanswered(registered)) == committed("op-1")
+        assert intents.recorded == [{"commit_attempt_id": "attempt-0"}]
+
+    def test_an_operation_with_another_hash_is_not_ours(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.history.append(Operation("op-x", OperationStatus.IN_PROGRESS, NOW, OTHER_HASH, None))
+
+        assert run(unanswered(registered)) == committed("op-2")
+
+    def test_an_operation_older_than_the_token_is_not_ours(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        earlier = NOW - timedelta(minutes=1)
+        phala.history.append(Operation("op-x", OperationStatus.COMPLETED, earlier, registered.compose_hash, None))
+
+        assert run(unanswered(registered)) == committed("op-2")
+
+    def test_a_link_used_before_the_request_was_prepared_is_ours(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        minted = NOW - timedelta(days=1)
+        clicked = minted + timedelta(hours=1)
+        phala.history.append(Operation("op-x", OperationStatus.COMPLETED, clicked, registered.compose_hash, None))
+        handed_in = replace(
+            registered, prepare_attempted_at=None, patch=None, token_expires_at=minted + timedelta(days=14)
+        )
+
+        assert run(unanswered(handed_in)) == committed("op-x", ADOPTED)
+
+    def test_a_look_that_fails_leaves_the_attempt_stored(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", cut_off())
+        phala.fail("operations", Unauthorized("no access"))
+
+        with pytest.raises(Unreachable) as caught:
+            run(registered)
+
+        assert caught.value.reason is Reason.PHALA_UNAUTHORIZED
+
+    def test_a_connection_refused_sent_nothing(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", Unreachable("connection refused", reason=Reason.PHALA_UNREACHABLE, retry_after=7))
+
+        assert run(registered) == Wait(
+            7.0, Reason.PHALA_UNREACHABLE, "connection refused", {"commit_attempt_id": None}, failed_attempt=True
+        )
+
+    def test_a_connection_refused_does_not_settle_an_earlier_attempt(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", Unreachable("connection refused", reason=Reason.PHALA_UNREACHABLE))
+
+        outcome = run(unanswered(registered))
+
+        assert isinstance(outcome, Wait)
+        assert outcome.facts == {}
+
+
+class TestADeadToken:
+    def test_a_person_who_clicked_the_link_is_found(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, compose_hash: str
+    ) -> None:
+        assert registered.commit_token is not None
+        phala.commit(VM_UUID, registered.commit_token, compose_hash, ALREADY_REGISTERED)
+
+        assert run(registered) == committed("op-1", ADOPTED)
+
+    def test_the_same_patch_gives_a_fresh_one(
+        self,
+        run: partial[Outcome],
+        registered: ChangeRequest,
+        phala: FakePhala,
+        clock: FixedClock,
+        intents: RecordingRequestIntents,
+    ) -> None:
+        clock.advance(minutes=2)
+        stale = replace(registered, commit_token=SecretStr("00000000-0000-4000-8000-00000000dead"))
+
+        outcome = run(stale)
+
+        expires_at = clock.now() + timedelta(days=14)
+        notice = (Notice.TOKEN_REFRESHED, {"token_expires_at": expires_at.isoformat()})
+        assert outcome == replace(committed("op-1"), notices=(notice,))
+        assert phala.calls == ["commit", "operations", "prepare", "commit"]
+        fresh = phala.commits[0][0]
+        assert intents.recorded == [
+            {"commit_attempt_id": "attempt-1", "commit_attempted_at": clock.now()},
+            {"prepare_attempted_at": clock.now(), "commit_attempt_id": None},
+            {"commit_token": fresh, "token_expires_at": expires_at},
+            {"commit_attempt_id": "attempt-2", "commit_attempted_at": clock.now()},
+        ]
+
+    def test_an_ended_one_is_renewed_without_trying_it(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        clock.advance(days=14)
+
+        outcome = run(registered)
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.COMMITTED
+        assert phala.calls == ["prepare", "commit"]
+
+    def test_a_missing_one_is_renewed(self, run: partial[Outcome], registered: ChangeRequest) -> None:
+        outcome = run(replace(registered, commit_token=None))
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.COMMITTED
+
+    def test_another_hash_is_drift(self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala) -> None:
+        phala.fail("commit", TokenDead("466"))
+        phala.hash_salt = "a new server-side default"
+
+        assert_ended(run(registered), State.FAILED, Reason.COMPOSE_DRIFT)
+        assert phala.commits == []
+
+    def test_without_a_patch_it_is_refused(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", TokenDead("466"))
+
+        assert_ended(run(replace(registered, patch=None)), State.FAILED, Reason.TOKEN_REFUSED)
+        assert "prepare" not in phala.calls
+
+    def test_a_fresh_one_that_is_refused_too_ends_it(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", TokenDead("466"), TokenDead("466 again"))
+
+        assert_ended(run(registered), State.FAILED, Reason.TOKEN_REFUSED)
+        assert phala.calls.count("prepare") == 1
+
+    def test_a_fresh_one_whose_answer_was_lost_is_found(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", TokenDead("466"))
+        phala.fail("commit", TokenDead("466"), after_effect=True)
+
+        outcome = run(registered)
+
+        assert isinstance(outcome, Advance)
+        assert outcome.facts["correlation_id"] == "op-1"
+        assert [notice for notice, _ in outcome.notices] == [Notice.TOKEN_REFRESHED]
+
+    def test_an_unanswered_attempt_may_have_spent_it(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        phala.fail("commit", TokenDead("466"))
+        clock.advance(seconds=59)
+
+        outcome = run(unanswered(registered))
+
+        assert isinstance(outcome, Wait)
+        assert outcome.failed_attempt
+        assert outcome.facts == {}
+        assert "prepare" not in phala.calls
+
+    def test_an_unanswered_attempt_is_settled_after_a_minute(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        phala.fail("commit", TokenDead("466"))
+        clock.advance(seconds=60)
+
+        outcome = run(unanswered(registered))
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.COMMITTED
+        assert "prepare" in phala.calls
+
+    def test_a_wish_forbids_to_kill_a_newer_token(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        phala.fail("commit", TokenDead("466"))
+        clock.advance(minutes=2)
+
+        outcome = run(unanswered(registered, cancel_requested_at=NOW))
+
+        assert_ended(outcome, State.CANCELLED, Reason.CANCELLED_BY_USER)
+        assert "prepare" not in phala.calls
+
+    def test_an_ended_one_without_a_patch_after_an_unanswered_attempt(
+        self, run: partial[Outcome], registered: ChangeRequest, clock: FixedClock
+    ) -> None:
+        clock.advance(days=14)
+
+        assert_ended(run(unanswered(registered, patch=None)), State.EXPIRED, Reason.TOKEN_EXPIRED)
+
+    def test_a_renewal_applied_at_once_raises_an_alert(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", TokenDead("466"))
+        phala.info = replace(phala.info, app_contract=None)
+
+        outcome = run(registered)
+
+        assert isinstance(outcome, Advance)
+        assert outcome.to is State.COMMITTED
+        assert [notice for notice, _ in outcome.notices] == [Notice.ALERT]
+
+    def test_a_refused_renewal_ends_it(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", TokenDead("466"))
+        phala.fail("prepare", Refused("image not available"))
+
+        assert_ended(run(registered), State.FAILED, Reason.PREPARE_REFUSED)
+
+    def test_the_allowlist_is_read_again_after_a_renewal(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, chain: FakeChain
+    ) -> None:
+        class Withdrawn(FakePhala):
+            def prepare(self, vm_uuid: str, patch: Mapping[str, Any]) -> Prepared | AppliedAtOnce:
+                chain.mine((FactKind.HASH_REMOVED, registered.compose_hash or ""))
+                return super().prepare(vm_uuid, patch)
+
+        outcome = run(replace(registered, commit_token=None), phala=Withdrawn(phala.clock))
+
+        assert isinstance(outcome, Wait)
+        assert outcome.reason is Reason.WAITING_FOR_FINALITY
+        assert [notice for notice, _ in outcome.notices] == [Notice.TOKEN_REFRESHED]
+
+
+class TestLag:
+    def test_the_first_refusal_opens_the_window(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", NotVisibleYet("467"))
+
+        assert run(registered) == Wait(
+            1.0,
+            Reason.PHALA_LAGS,
+            "467",
+            {"commit_attempt_id": None, "commit_refused_since": NOW},
+            failed_attempt=True,
+        )
+
+    def test_waiting_never_passes_the_end_of_the_window(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        clock.advance(seconds=590)
+        phala.fail("commit", NotVisibleYet("467"))
+
+        outcome = run(replace(registered, commit_refused_since=NOW, attempts=9))
+
+        assert isinstance(outcome, Wait)
+        assert outcome.seconds == 10.0
+        assert outcome.facts["commit_refused_since"] == NOW
+
+    def test_after_the_window_the_sentinel_is_tried_once(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        clock.advance(seconds=600)
+
+        assert run(replace(registered, commit_refused_since=NOW)) == committed("op-1")
+        assert phala.commits[0][2] == ALREADY_REGISTERED
+
+    def test_a_refusal_of_the_sentinel_ends_it(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        clock.advance(seconds=600)
+        phala.fail("commit", NotVisibleYet("468"))
+
+        assert_ended(run(replace(registered, commit_refused_since=NOW)), State.FAILED, Reason.COMMIT_REFUSED)
+
+
+class TestOtherAnswers:
+    def test_busy_is_waited_for(self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala) -> None:
+        phala.fail("commit", Busy("another operation runs"))
+
+        assert run(registered) == Wait(
+            1.0, Reason.PHALA_BUSY, "another operation runs", {"commit_attempt_id": None}, failed_attempt=True
+        )
+
+    def test_busy_with_our_own_operation_is_success(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", Busy("another operation runs"), after_effect=True)
+
+        assert run(registered) == committed("op-1", ADOPTED)
+
+    def test_a_deterministic_no_ends_it(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", Refused("node is gone"))
+
+        outcome = run(registered)
+
+        assert_ended(outcome, State.FAILED, Reason.COMMIT_REFUSED)
+        assert isinstance(outcome, Advance)
+        assert outcome.detail == "node is gone"
+
+    def test_a_no_after_an_unanswered_attempt_that_landed_is_success(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", Refused("already updating"), after_effect=True)
+
+        assert run(unanswered(registered)) == committed("op-1", ADOPTED)
+
+    def test_a_refused_key_ends_it(self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala) -> None:
+        phala.fail("commit", Unauthorized("no access"))
+
+        assert_ended(run(registered), State.FAILED, Reason.PHALA_UNAUTHORIZED)
