@@ -14,6 +14,16 @@ from service import settings as configuration
 from service.settings import Settings, SettingsError
 
 EXIT_REFUSED = 2
+_QUIET = (
+    # These log whole URLs, and URLs of others may hold credentials.
+    "httpx",
+    "httpcore",
+    # One line per message or look is no news.
+    "celery.beat",
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "alembic.runtime.migration",
+)
 
 app = typer.Typer(
     name="countersign",
@@ -31,9 +41,8 @@ def _load() -> Settings:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
-    # These log whole URLs, and URLs of others may hold credentials.
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     return settings
 
 

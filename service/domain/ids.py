@@ -1,0 +1,15 @@
+"""Public identifiers: ``<kind>_`` + 12 hex digits of milliseconds + 20 random ones, so that they sort by age. Pure."""
+
+from datetime import datetime
+
+
+def public_id(kind: str, now: datetime, randomness: bytes) -> str:
+    """An identifier such as ``cr_0193…``.
+
+    Args:
+        kind: short prefix: ``cr`` change request, ``prop`` proposal, ``stx`` Safe transaction, ``evt`` event,
+            ``ep`` webhook endpoint, ``dlv`` delivery, ``ws`` workspace.
+        now: aware time.
+        randomness: 10 random bytes.
+    """
+    return f"{kind}_{int(now.timestamp() * 1000):012x}{randomness.hex()}"
