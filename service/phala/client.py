@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from service.phala.app_reads import AppReads
 from service.phala.cvm_reads import CvmReads
+from service.phala.kms_reads import KmsReads
 from service.phala.transport import Transport
 from service.phala.two_phase import TwoPhaseUpdates
+from service.phala.updates import Updates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 _MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 
 
-class PhalaCloud(TwoPhaseUpdates, CvmReads):
+class PhalaCloud(TwoPhaseUpdates, Updates, CvmReads, AppReads, KmsReads):
     """A client of Phala Cloud's API (version 2026-01-21), safe to share between threads.
 
     Make one and keep it: it reuses its connections. Use it in a ``with`` statement or call `close`. Its methods take
