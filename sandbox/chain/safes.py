@@ -139,6 +139,11 @@ def next_nonce(chain: LocalChain, safe: str) -> int:
 
 def safe_tx_hash(chain_id: int, safe: str, tx: SafeTx) -> bytes:
     """Return the 32-byte hash owners sign (Safe 1.3.0 and later)."""
+    return keccak(safe_tx_preimage(chain_id, safe, tx))
+
+
+def safe_tx_preimage(chain_id: int, safe: str, tx: SafeTx) -> bytes:
+    """Return the bytes that hash to the safeTxHash; Safes before 1.5.0 hand them to owners that are contracts."""
     domain = keccak(encode(["bytes32", "uint256", "address"], [_DOMAIN_TYPE, chain_id, safe]))
     types = [
         "bytes32",
@@ -153,7 +158,7 @@ def safe_tx_hash(chain_id: int, safe: str, tx: SafeTx) -> bytes:
     ]
     gas = (tx.safe_tx_gas, tx.base_gas, tx.gas_price, tx.gas_token, tx.refund_receiver)
     fields = (tx.to, tx.value, keccak(tx.data), tx.operation, *gas, tx.nonce)
-    return keccak(b"\x19\x01" + domain + keccak(encode(types, [_SAFE_TX_TYPE, *fields])))
+    return b"\x19\x01" + domain + keccak(encode(types, [_SAFE_TX_TYPE, *fields]))
 
 
 def owner_sign(tx_hash: bytes, owner: LocalAccount) -> bytes:

@@ -3,6 +3,7 @@
 from functools import cached_property
 
 from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 from eth_utils.conversions import to_hex
 from eth_utils.crypto import keccak
@@ -18,6 +19,8 @@ _FALLBACK_HANDLER_SLOT = to_hex(keccak(text="fallback_manager.handler.address"))
 _GUARD_SLOT = to_hex(keccak(text="guard_manager.guard.address"))
 _MODULE_GUARD_SLOT = to_hex(keccak(text="module_manager.module_guard.address"))
 _EIP1271_MAGIC = bytes.fromhex("1626ba7e")
+_LEGACY_MAGIC = bytes.fromhex("20c13b0b")  # of the draft that Safes before 1.5.0 still follow
+_ASK_WITH_PREIMAGE = ("1.3.0", "1.4.1")
 _MODULES_PAGE = 100
 L2_SINGLETONS = {deployment.singleton: version for version, deployment in DEPLOYMENTS.items()}
 
@@ -85,13 +88,18 @@ class ChainView:
         """Whether the owner approved the hash on chain."""
         return bool(self._chain.call(safe, "approvedHashes(address,bytes32)", owner, safe_tx_hash, returns="uint256"))
 
-    def signed_by_contract(self, owner: str, digest: bytes, signature: bytes) -> bool:
-        """Whether the contract `owner` says the signature is its own (EIP-1271)."""
+    def signed_by_contract(self, safe: str, owner: str, preimage: bytes, signature: bytes) -> bool:
+        """Whether the contract `owner` says the signature is its own, asked in the way the Safe would (EIP-1271)."""
+        version = self._chain.call(safe, "VERSION()", returns="string")
+        if version in _ASK_WITH_PREIMAGE:
+            question, expected = ("isValidSignature(bytes,bytes)", preimage), _LEGACY_MAGIC
+        else:
+            question, expected = ("isValidSignature(bytes32,bytes)", keccak(preimage)), _EIP1271_MAGIC
         try:
-            answer = self._chain.call(owner, "isValidSignature(bytes32,bytes)", digest, signature, returns="bytes4")
-        except (ChainError, RpcError):
+            answer = self._chain.call(owner, *question, signature, returns="bytes4")
+        except (ChainError, RpcError, DecodingError):
             return False
-        return bool(answer == _EIP1271_MAGIC)
+        return bool(answer == expected)
 
     def _modules(self, safe: str) -> list[str]:
         data = encode_call("getModulesPaginated(address,uint256)", _SENTINEL, _MODULES_PAGE)

@@ -1,7 +1,9 @@
 """Owners' confirmations of a proposal."""
 
+import sqlite3
 from typing import Any
 
+from sandbox.chain.safes import ZERO_ADDRESS, SafeTx, safe_tx_preimage
 from sandbox.safe_service.chain_view import NoSafeError
 from sandbox.safe_service.database import Database, Value
 from sandbox.safe_service.errors import ApiError
@@ -24,9 +26,8 @@ def confirm(service: Service, tx_hash: str, body: dict[str, Any]) -> None:
         raise ApiError(404, {"detail": f"Multisig transaction with safe-tx-hash={tx_hash} was not found"})
     if row["executed_at"] is not None:
         raise _refused(f"Transaction with safe-tx-hash={tx_hash} was already executed")
-    digest = bytes.fromhex(tx_hash[2:])
-    signatures = parse_signatures(blob, digest)
-    _check(service, row["safe"], digest, signatures)
+    signatures = parse_signatures(blob, bytes.fromhex(tx_hash[2:]))
+    _check(service, row, signatures)
     with service.database.transaction():
         store(service.database, tx_hash, signatures, service.micros())
         service.database.run("UPDATE transactions SET trusted = 1 WHERE safe_tx_hash = ?", [tx_hash])
@@ -53,7 +54,7 @@ def store(
             "safe_tx_hash": tx_hash,
             "owner": signature.owner,
             "created": at,
-            "signature": "0x" + signature.raw.hex(),
+            "signature": "0x" + signature.standalone.hex(),
             "signature_type": signature.kind,
             "block_number": block_number,
         }
@@ -63,9 +64,10 @@ def store(
     return new
 
 
-def _check(service: Service, safe: str, digest: bytes, signatures: list[SafeSignature]) -> None:
+def _check(service: Service, row: sqlite3.Row, signatures: list[SafeSignature]) -> None:
+    preimage = safe_tx_preimage(service.chain.chain_id, row["safe"], _safe_tx(row))
     try:
-        owners = service.chain.owners(safe)
+        owners = service.chain.owners(row["safe"])
     except NoSafeError:
         owners = []
     signers: list[str] = []
@@ -73,11 +75,26 @@ def _check(service: Service, safe: str, digest: bytes, signatures: list[SafeSign
         owner = signature.owner
         if owner not in owners:
             raise _refused(f"Signer={owner} is not an owner. Current owners={owners}")
-        if not signature.holds(service.chain, safe, digest):
+        if not signature.holds(service.chain, row["safe"], preimage):
             raise _refused(f"Signature=0x{signature.raw.hex()} for owner={owner} is not valid")
         if owner in signers:
             raise _refused(f"Signature for owner={owner} is duplicated")
         signers.append(owner)
+
+
+def _safe_tx(row: sqlite3.Row) -> SafeTx:
+    return SafeTx(
+        to=row["to"],
+        value=int(row["value"]),
+        data=bytes.fromhex((row["data"] or "0x")[2:]),
+        operation=row["operation"],
+        safe_tx_gas=int(row["safe_tx_gas"]),
+        base_gas=int(row["base_gas"]),
+        gas_price=int(row["gas_price"]),
+        gas_token=row["gas_token"] or ZERO_ADDRESS,
+        refund_receiver=row["refund_receiver"] or ZERO_ADDRESS,
+        nonce=row["nonce"],
+    )
 
 
 def _refused(message: str) -> ApiError:

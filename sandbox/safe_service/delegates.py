@@ -10,7 +10,7 @@ from sandbox.safe_service.errors import ApiError, refused
 from sandbox.safe_service.forms import Form
 from sandbox.safe_service.messages import delegate_digests
 from sandbox.safe_service.service import Service
-from sandbox.safe_service.signatures import SIZE, parse_signatures
+from sandbox.safe_service.signatures import RECOVERED, SIZE, parse_signatures
 
 _FILTERS = ("safe", "delegate", "delegator", "label")
 _LABEL_LENGTH = 50
@@ -117,6 +117,6 @@ def _signed_by(service: Service, delegate: str, signature: bytes, signers: set[s
         parsed = parse_signatures(signature, digest)
         if len(parsed) > 1:
             raise refused(400, "More than one signatures detected, just one is expected")
-        if parsed[0].owner in signers and parsed[0].holds(service.chain, parsed[0].owner, digest):
+        if parsed[0].owner in signers and parsed[0].kind in RECOVERED:
             return True
     return False

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sandbox.chain.safes import ZERO_ADDRESS, SafeTx, safe_tx_hash
+from eth_utils.crypto import keccak
+
+from sandbox.chain.safes import ZERO_ADDRESS, SafeTx, safe_tx_preimage
 from sandbox.safe_service import delegates
 from sandbox.safe_service.chain_view import NoSafeError
 from sandbox.safe_service.confirmations import store
@@ -11,7 +13,7 @@ from sandbox.safe_service.forms import Form
 from sandbox.safe_service.messages import delete_digests
 from sandbox.safe_service.representation import stored_origin
 from sandbox.safe_service.service import Service
-from sandbox.safe_service.signatures import SIZE, SafeSignature, parse_signatures
+from sandbox.safe_service.signatures import RECOVERED, SIZE, SafeSignature, parse_signatures
 
 if TYPE_CHECKING:
     from sandbox.safe_service.database import Value
@@ -64,7 +66,8 @@ def propose(service: Service, safe: str, body: dict[str, Any]) -> None:
         ApiError: 422 with the reason.
     """
     proposal = Proposal(body)
-    digest = safe_tx_hash(service.chain.chain_id, safe, proposal.tx)
+    preimage = safe_tx_preimage(service.chain.chain_id, safe, proposal.tx)
+    digest = keccak(preimage)
     if digest != proposal.given_hash:
         given = "0x" + (proposal.given_hash or b"").hex()
         message = f"Contract-transaction-hash=0x{digest.hex()} does not match provided contract-tx-hash={given}"
@@ -78,7 +81,7 @@ def propose(service: Service, safe: str, body: dict[str, Any]) -> None:
     known_delegates = delegates.valid_for(service, safe, owners)
     signatures = parse_signatures(proposal.signature, digest)
     _check_signatures(
-        service, safe, digest, proposal.sender, signatures, owners, {d["delegate"] for d in known_delegates}
+        service, safe, preimage, proposal.sender, signatures, owners, {d["delegate"] for d in known_delegates}
     )
     delegator = next((d["delegator"] for d in known_delegates if d["delegate"] == proposal.sender), None)
     proposer = proposal.sender if proposal.sender in owners else delegator
@@ -109,7 +112,7 @@ def delete(service: Service, tx_hash: str, body: dict[str, Any]) -> None:
         parsed = parse_signatures(signature, message)
         if len(parsed) != 1:
             raise refused(400, f"1 owner signature was expected, {len(parsed)} received")
-        if parsed[0].kind not in ("EOA", "ETH_SIGN"):
+        if parsed[0].kind not in RECOVERED:
             raise refused(400, "Only EOA and ETH_SIGN signatures are supported")
         if parsed[0].owner in allowed:
             with service.database.transaction():
@@ -136,7 +139,7 @@ def _check_not_executed(service: Service, safe: str, nonce: int, tx_hash: str) -
 def _check_signatures(
     service: Service,
     safe: str,
-    digest: bytes,
+    preimage: bytes,
     sender: str,
     signatures: list[SafeSignature],
     owners: list[str],
@@ -149,7 +152,7 @@ def _check_signatures(
     signers: list[str] = []
     for signature in signatures:
         owner = signature.owner
-        if not signature.holds(service.chain, safe, digest):
+        if not signature.holds(service.chain, safe, preimage):
             raise refused(422, f"Signature=0x{signature.raw.hex()} for owner={owner} is not valid")
         if owner in known_delegates and len(signatures) > 1:
             raise refused(422, "Just one signature is expected if using delegates")

@@ -12,6 +12,8 @@ from sandbox.chain.safes import ZERO_ADDRESS
 from sandbox.safe_service.chain_view import ChainView
 
 SIZE = 65
+RECOVERED = ("EOA", "ETH_SIGN")
+"""Kinds whose owner follows from the signature itself."""
 _CONTRACT, _APPROVED = 0, 1
 _FIRST_ETH_SIGN = 31
 
@@ -23,7 +25,8 @@ class SafeSignature:
     Attributes:
         owner: checksummed address; the zero address if nothing can be recovered.
         kind: EOA, ETH_SIGN, APPROVED_HASH or CONTRACT_SIGNATURE.
-        raw: its bytes: 65, and for a contract its own data behind them.
+        raw: its 65 bytes as they were given.
+        contract_data: what a contract is asked to check.
     """
 
     owner: str
@@ -31,13 +34,21 @@ class SafeSignature:
     raw: bytes
     contract_data: bytes = b""
 
-    def holds(self, chain: ChainView, safe: str, digest: bytes) -> bool:
-        """Whether the Safe would accept it; a recovered one always is its owner's."""
+    @property
+    def standalone(self) -> bytes:
+        """Its bytes as a blob of its own; a contract's data follows the 65."""
+        if self.kind != "CONTRACT_SIGNATURE":
+            return self.raw
+        offset, length = SIZE.to_bytes(32, "big"), len(self.contract_data).to_bytes(32, "big")
+        return self.raw[:32] + offset + b"\x00" + length + self.contract_data
+
+    def holds(self, chain: ChainView, safe: str, preimage: bytes) -> bool:
+        """Whether the Safe would accept it for what hashes to the safeTxHash."""
         if self.kind == "APPROVED_HASH":
-            return chain.approved(safe, self.owner, digest)
+            return chain.approved(safe, self.owner, keccak(preimage))
         if self.kind == "CONTRACT_SIGNATURE":
-            return chain.signed_by_contract(self.owner, digest, self.contract_data)
-        return True
+            return chain.signed_by_contract(safe, self.owner, preimage, self.contract_data)
+        return self.owner != ZERO_ADDRESS
 
 
 def parse_signatures(blob: bytes, digest: bytes) -> list[SafeSignature]:
