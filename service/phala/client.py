@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from service.phala.app_reads import AppReads
 from service.phala.cvm_reads import CvmReads
 from service.phala.kms_reads import KmsReads
+from service.phala.state_watch import StateWatch
 from service.phala.transport import Transport
 from service.phala.two_phase import TwoPhaseUpdates
 from service.phala.updates import Updates
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 
 
-class PhalaCloud(TwoPhaseUpdates, Updates, CvmReads, AppReads, KmsReads):
+class PhalaCloud(TwoPhaseUpdates, Updates, CvmReads, StateWatch, AppReads, KmsReads):
     """A client of Phala Cloud's API (version 2026-01-21), safe to share between threads.
 
     Make one and keep it: it reuses its connections. Use it in a ``with`` statement or call `close`. Its methods take
@@ -32,7 +33,7 @@ class PhalaCloud(TwoPhaseUpdates, Updates, CvmReads, AppReads, KmsReads):
     Args:
         api_key: of a workspace. None sends none (a commit needs only its token).
         base_url: of the API; None means ``https://cloud-api.phala.com/api/v1``.
-        timeout: seconds for one attempt, from its first byte to the last one of the answer.
+        timeout: seconds to connect, to wait for any byte, and to receive the whole body of an answer.
         headers: sent with every call, for example ``X-Workspace-Id``. They cannot replace the API key.
         transport: an httpx transport to use instead of the network, or one with a proxy or an own trust store.
             Environment variables for proxies are not read.

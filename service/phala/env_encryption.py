@@ -1,7 +1,7 @@
 """Encrypting environment variables for an app, in the format of the official tools.
 
-Plaintext: the compact JSON ``{"env":[{"key":...,"value":...},...]}``. Result, in hex without 0x: ephemeral X25519 public
-key (32 bytes), IV (12), AES-256-GCM ciphertext and tag. The AES key is the raw shared secret; nothing else is
+Plaintext: the compact JSON ``{"env":[{"key":...,"value":...},...]}``. Result, in hex without 0x: ephemeral X25519
+public key (32 bytes), IV (12), AES-256-GCM ciphertext and tag. The AES key is the raw shared secret; nothing else is
 authenticated.
 """
 

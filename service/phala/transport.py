@@ -124,7 +124,7 @@ class Transport:
         """
         request = self._request(method, path, json=json, content=content, query=query, headers=headers)
         write = method != "GET" and not read_only
-        known = tuple(filter(None, (*secrets, self._api_key)))
+        known = self._known_secrets(*secrets)
         attempts = 2 if method == "GET" else 1
         while True:
             attempts -= 1
@@ -139,14 +139,38 @@ class Transport:
             if not attempts or answer.status not in RETRIED_STATUSES:
                 raise answer.error()
 
-    def open_stream(self, path: str, query: Query, *, read_timeout: float) -> httpx.Request:
-        """The request of an event stream: no version and no content type, as the official SDK sends it."""
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
-        if self._api_key:
-            headers["X-API-Key"] = self._api_key
-        headers |= self._headers
-        timeout = httpx.Timeout(self.timeout, read=read_timeout)
-        return self._build("GET", path, query=query, headers=headers, content=None, timeout=timeout)
+    @contextmanager
+    def stream(self, path: str, query: Query, *, read_timeout: float) -> Iterator[Iterator[bytes]]:
+        """Open an event stream; yields its chunks.
+
+        Version and content type are not sent, as by the official SDK.
+
+        Args:
+            path: below the base URL, quoted.
+            query: None values are left out.
+            read_timeout: seconds without a byte after which the stream counts as broken.
+
+        Raises:
+            PhalaError: any member of the tree, also while the chunks are read.
+        """
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache", **self._headers}
+        request = self._build(
+            "GET",
+            path,
+            query=query,
+            headers=self._with_key(headers),
+            content=None,
+            timeout=httpx.Timeout(self.timeout, read=read_timeout),
+        )
+        with network_faults(f"GET {request.url.path}", write=False):
+            with quiet():
+                response = self._http.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    raise self._answer(response, write=False, secrets=self._known_secrets()).error()
+                yield response.iter_bytes()
+            finally:
+                response.close()
 
     def _request(
         self,
@@ -166,11 +190,7 @@ class Transport:
             **self._headers,
             **(headers or {}),
         }
-        if self._api_key:
-            sent = {name: value for name, value in sent.items() if name.lower() != "x-api-key"}
-            sent["X-API-Key"] = self._api_key
-        for name, value in sent.items():
-            check_header(name, value)
+        sent = self._with_key(sent)
         try:
             body = text.encode() if text else None
         except UnicodeEncodeError:
@@ -200,22 +220,35 @@ class Transport:
         except (httpx.InvalidURL, ValueError, TypeError):
             raise InvalidArgument("the request cannot be written as HTTP: an argument is too long or no text") from None
 
+    def _with_key(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers with the API key, which no other header can replace; all of them checked."""
+        sent = dict(headers)
+        if self._api_key:
+            sent = {name: value for name, value in sent.items() if name.lower() != "x-api-key"}
+            sent["X-API-Key"] = self._api_key
+        for name, value in sent.items():
+            check_header(name, value)
+        return sent
+
+    def _known_secrets(self, *of_call: str) -> tuple[str, ...]:
+        return tuple(filter(None, (*of_call, self._api_key)))
+
     def _send(self, request: httpx.Request, *, write: bool, secrets: Sequence[str]) -> Answer:
-        call = f"{request.method} {request.url.path}"
-        deadline = time.monotonic() + self.timeout
-        with quiet(), network_faults(call, write=write):
+        with quiet(), network_faults(f"{request.method} {request.url.path}", write=write):
             response = self._http.send(request, stream=True)
             try:
-                body = self._body(response, deadline)
+                return self._answer(response, write=write, secrets=secrets)
             finally:
                 response.close()
-        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def _answer(self, response: httpx.Response, *, write: bool, secrets: Sequence[str]) -> Answer:
+        body = self._body(response)
         answer = Answer(
-            call=call,
+            call=f"{response.request.method} {response.request.url.path}",
             write=write,
             secrets=secrets,
             status=response.status_code,
-            media_type=media_type,
+            media_type=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
             body=body or b"",
             request_id=response.headers.get("x-request-id"),
             retry_after=_seconds(response.headers.get("retry-after")),
@@ -224,8 +257,9 @@ class Transport:
             raise answer.bad(f"more than {self._max_bytes} bytes")
         return answer
 
-    def _body(self, response: httpx.Response, deadline: float) -> bytes | None:
+    def _body(self, response: httpx.Response) -> bytes | None:
         """The whole body, None if it is longer than allowed."""
+        deadline = time.monotonic() + self.timeout
         chunks = []
         size = 0
         for chunk in response.iter_bytes():
