@@ -1,0 +1,214 @@
+from dataclasses import replace
+
+import pytest
+
+from service.domain.chain import Block, ChainFact, Cursor, FactKind
+from service.domain.errors import Unreachable
+from service.domain.reasons import Reason
+from service.steps.observe import CURSOR_STRIDE, DEEP_REORG_BLOCKS, MAX_RANGES, observe
+from tests.support.builders import APP, COMPOSE_HASH, DEVICE
+from tests.support.fake_chain import FakeChain
+
+WATCHED = frozenset({APP})
+
+
+def cursor_at(chain: FakeChain, number: int) -> Cursor:
+    block = chain.block(number)
+    assert block is not None
+    chain.calls.clear()
+    return Cursor(block)
+
+
+def approve(chain: FakeChain) -> ChainFact:
+    block = chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH))
+    (fact,) = chain.facts(block.number, block.number)
+    chain.calls.clear()
+    return fact
+
+
+def test_the_first_look_starts_at_the_final_block(chain: FakeChain) -> None:
+    fact = approve(chain)
+
+    seen = observe(chain, None, WATCHED, ())
+
+    assert seen.view == chain.view()
+    assert seen.cursor == Cursor(seen.view.final)
+    assert seen.facts == (fact,)
+    assert (seen.orphaned, seen.behind, seen.detail) == ((), 0, None)
+
+
+def test_a_block_without_news_costs_one_view_and_one_request_for_logs(chain: FakeChain) -> None:
+    cursor = cursor_at(chain, chain.view().final.number)
+    chain.mine(empty=CURSOR_STRIDE - 2)
+    chain.calls.clear()
+
+    seen = observe(chain, cursor, WATCHED, ())
+
+    assert chain.calls == ["view", "facts"]
+    assert seen.cursor == cursor
+
+
+def test_the_cursor_moves_to_the_final_block_in_strides(chain: FakeChain) -> None:
+    cursor = cursor_at(chain, chain.view().final.number)
+    chain.mine(empty=CURSOR_STRIDE - 1)
+    chain.calls.clear()
+
+    seen = observe(chain, cursor, WATCHED, ())
+
+    assert seen.cursor == Cursor(seen.view.final)
+    assert chain.calls == ["view", "block", "facts"]
+
+
+def test_blocks_that_are_not_final_are_read_again(chain: FakeChain) -> None:
+    cursor = cursor_at(chain, chain.view().final.number)
+    fact = approve(chain)
+
+    first = observe(chain, cursor, WATCHED, ())
+    again = observe(chain, first.cursor, WATCHED, (fact,))
+
+    assert first.facts == again.facts == (fact,)
+    assert again.orphaned == ()
+
+
+def test_facts_of_other_contracts_are_left_out(chain: FakeChain) -> None:
+    cursor = cursor_at(chain, chain.view().final.number)
+    chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH), app="0x" + "77" * 20)
+
+    assert observe(chain, cursor, WATCHED, ()).facts == ()
+
+
+def test_every_kind_of_fact_is_kept(chain: FakeChain) -> None:
+    cursor = cursor_at(chain, chain.view().head.number)
+    kinds = [(FactKind.HASH_REMOVED, COMPOSE_HASH), (FactKind.DEVICE_ADDED, DEVICE)]
+    chain.mine(*kinds)
+
+    assert [(fact.kind, fact.value) for fact in observe(chain, cursor, WATCHED, ()).facts] == kinds
+
+
+def test_a_head_that_did_not_move_needs_no_logs(chain: FakeChain) -> None:
+    cursor = cursor_at(chain, chain.view().head.number)
+
+    observe(chain, cursor, WATCHED, ())
+
+    assert chain.calls == ["view"]
+
+
+class TestReorgs:
+    def test_a_fact_of_a_vanished_block_is_orphaned(self, chain: FakeChain) -> None:
+        cursor = cursor_at(chain, chain.view().final.number)
+        fact = approve(chain)
+        chain.reorg(1)
+
+        seen = observe(chain, cursor, WATCHED, (fact,))
+
+        assert seen.orphaned == (fact,)
+        assert seen.facts == ()
+
+    def test_the_same_transaction_in_another_block_is_a_new_fact(self, chain: FakeChain) -> None:
+        cursor = cursor_at(chain, chain.view().final.number)
+        old = approve(chain)
+        chain.rewind(1)
+        chain.reorg(1)
+        new = approve(chain)
+
+        seen = observe(chain, cursor, WATCHED, (old,))
+
+        assert seen.orphaned == (old,)
+        assert seen.facts == (new,)
+
+    def test_absence_from_the_logs_proves_nothing(self, chain: FakeChain) -> None:
+        cursor = cursor_at(chain, chain.view().final.number)
+        fact = approve(chain)
+        invented = replace(fact, transaction_hash="0x" + "00" * 32, log_index=9)
+
+        class Forgetful(FakeChain):
+            def facts(self, first: int, last: int) -> list[ChainFact]:
+                super().facts(first, last)
+                return []
+
+        forgetful = Forgetful()
+        forgetful._blocks = chain._blocks
+
+        assert observe(forgetful, cursor, WATCHED, (fact, invented)).orphaned == ()
+
+    def test_a_node_that_is_behind_proves_nothing(self, chain: FakeChain) -> None:
+        cursor = cursor_at(chain, chain.view().final.number)
+        fact = approve(chain)
+        chain.rewind(2)
+
+        seen = observe(chain, cursor, WATCHED, (fact,))
+
+        assert seen.orphaned == ()
+        assert seen.cursor == cursor
+
+    def test_a_node_far_behind_does_not_move_the_cursor_back(self, chain: FakeChain) -> None:
+        cursor = cursor_at(chain, chain.view().head.number)
+        chain.rewind(5)
+
+        seen = observe(chain, cursor, WATCHED, ())
+
+        assert (seen.cursor, seen.behind, seen.facts) == (cursor, 0, ())
+
+    def test_a_final_block_that_vanished_steps_the_cursor_back(self, chain: FakeChain) -> None:
+        chain.mine(empty=DEEP_REORG_BLOCKS + 100)
+        gone = chain.view().final.number
+        cursor = cursor_at(chain, gone)
+        chain.reorg(chain.depth + 50)
+        replayed = approve(chain)
+        chain.mine(empty=CURSOR_STRIDE)
+
+        seen = observe(chain, cursor, WATCHED, ())
+
+        back = gone - DEEP_REORG_BLOCKS
+        assert seen.detail == f"block {gone} had been final and vanished: scanning again from block {back}"
+        assert seen.facts == (replayed,)
+        assert seen.cursor == Cursor(seen.view.final)
+
+    def test_a_short_chain_steps_back_to_its_start(self, chain: FakeChain) -> None:
+        cursor = Cursor(Block(5, "0x" + "00" * 32))
+        chain.mine(empty=CURSOR_STRIDE)
+
+        seen = observe(chain, cursor, WATCHED, ())
+
+        assert seen.detail is not None
+        assert seen.detail.endswith("from block 0")
+
+
+class TestCatchingUp:
+    def test_a_gap_is_read_in_ranges(self, chain: FakeChain) -> None:
+        cursor = cursor_at(chain, 0)
+        fact = approve(chain)
+
+        seen = observe(chain, cursor, WATCHED, (), max_range=4)
+
+        assert chain.calls.count("facts") == 4
+        assert fact in seen.facts
+        assert seen.behind == 0
+
+    def test_a_big_gap_takes_several_looks_and_each_makes_progress(self, chain: FakeChain) -> None:
+        cursor = cursor_at(chain, 0)
+        early = next(fact for fact in chain.facts(0, 20) if fact.value == DEVICE)
+        chain.mine(empty=200)
+        late = approve(chain)
+        chain.calls.clear()
+        facts: list[ChainFact] = []
+        looks = 0
+
+        while True:
+            seen = observe(chain, cursor, WATCHED, (), max_range=5)
+            looks += 1
+            facts.extend(seen.facts)
+            if not seen.behind:
+                break
+            assert chain.calls.count("facts") <= looks * MAX_RANGES
+            assert seen.cursor.block.number == cursor.block.number + 5 * MAX_RANGES
+            cursor = seen.cursor
+
+        assert facts == [early, late]
+        assert looks == 5
+
+    def test_a_failed_look_moves_nothing(self, chain: FakeChain) -> None:
+        chain.fail("facts", Unreachable("range too large", reason=Reason.RPC_UNREACHABLE))
+
+        with pytest.raises(Unreachable):
+            observe(chain, cursor_at(chain, 0), WATCHED, ())

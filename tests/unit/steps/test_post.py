@@ -1,0 +1,204 @@
+from functools import partial
+
+import pytest
+
+from service.domain.calls import approval_call
+from service.domain.errors import Nonsense, Refused, Unreachable
+from service.domain.outcomes import ProposalOutcome
+from service.domain.reasons import Reason
+from service.domain.signatures import recover
+from service.domain.snapshots import Proposal, ProposalState, SafeTransactionState
+from service.steps.post import post
+from tests.support.builders import APP, COMPOSE_HASH, DEVICE, OTHER_HASH, SAFE, proposal, safe_transaction
+from tests.support.fake_chain import FakeChain
+from tests.support.fake_safe_queue import FakeSafeQueue
+from tests.support.fakes import FakeSigner, RecordingProposalIntents
+
+QUEUED = ProposalOutcome(ProposalState.QUEUED, 5.0, transaction_state=SafeTransactionState.QUEUED, threshold=2)
+
+
+@pytest.fixture
+def intents() -> RecordingProposalIntents:
+    return RecordingProposalIntents(proposal())
+
+
+@pytest.fixture
+def run(
+    chain: FakeChain, queue: FakeSafeQueue, signer: FakeSigner, intents: RecordingProposalIntents
+) -> partial[ProposalOutcome]:
+    return partial(post, chain=chain, queue=queue, signer=signer, intents=intents, origin="Countersign cr_1")
+
+
+def claimed(nonce: int = 0) -> Proposal:
+    return proposal(transaction=safe_transaction(nonce=nonce))
+
+
+def test_a_proposal_is_posted_at_the_next_nonce(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue, intents: RecordingProposalIntents, signer: FakeSigner
+) -> None:
+    assert run(proposal()) == QUEUED
+    assert intents.claimed == [0]
+    assert queue.posts == [safe_transaction().safe_tx_hash]
+    assert queue.origins == ["Countersign cr_1"]
+    assert recover(queue.posts[0], signer.sign(queue.posts[0])) == signer.address
+
+
+def test_the_nonce_counts_what_is_queued(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue, chain: FakeChain, intents: RecordingProposalIntents
+) -> None:
+    chain.mine(nonce=4)
+    queue.add(safe_transaction(nonce=6, call=approval_call(APP, OTHER_HASH, ())))
+
+    run(proposal())
+
+    assert intents.claimed == [7]
+
+
+def test_the_nonce_another_proposal_claimed_is_left_to_it(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
+    intents = RecordingProposalIntents(proposal(), taken=frozenset({0, 1}))
+
+    run(proposal(), intents=intents)
+
+    assert queue.rows[queue.posts[0]].nonce == 2
+
+
+def test_devices_are_approved_in_one_batch(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
+    both = proposal(devices=(DEVICE,))
+
+    assert run(both, intents=RecordingProposalIntents(both)) == QUEUED
+    assert queue.rows[queue.posts[0]].data == approval_call(APP, COMPOSE_HASH, (DEVICE,)).data
+
+
+def test_the_nonce_is_claimed_before_the_post(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue, intents: RecordingProposalIntents
+) -> None:
+    queue.fail("post", Nonsense("cut off", reason=Reason.SAFE_SERVICE_UNREACHABLE), after_effect=True)
+
+    with pytest.raises(Nonsense):
+        run(proposal())
+
+    assert intents.claimed == [0]
+    assert run(claimed()) == QUEUED
+    assert len(queue.posts) == 1
+
+
+def test_a_claimed_transaction_that_never_arrived_is_posted(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue, intents: RecordingProposalIntents
+) -> None:
+    assert run(claimed()) == QUEUED
+    assert queue.posts == [safe_transaction().safe_tx_hash]
+    assert intents.claimed == []
+
+
+def test_a_claimed_nonce_that_was_used_meanwhile_is_given_up(
+    run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue
+) -> None:
+    chain.mine(nonce=1)
+
+    outcome = run(claimed())
+
+    assert (outcome.state, outcome.wait_seconds) == (ProposalState.POSTING, 0.0)
+    assert outcome.transaction_state is SafeTransactionState.REPLACED
+    assert queue.posts == []
+
+
+def test_a_posted_transaction_whose_nonce_was_used_is_looked_at_in_the_queue(
+    run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue
+) -> None:
+    queue.add(safe_transaction())
+    chain.mine(nonce=1)
+
+    assert run(claimed()) == QUEUED
+
+
+@pytest.mark.parametrize(
+    "state", [SafeTransactionState.REPLACED, SafeTransactionState.EXECUTED, SafeTransactionState.DELETED]
+)
+def test_a_spent_transaction_is_followed_by_another(
+    run: partial[ProposalOutcome], chain: FakeChain, intents: RecordingProposalIntents, state: SafeTransactionState
+) -> None:
+    chain.mine(nonce=1)
+
+    assert run(proposal(transaction=safe_transaction(state=state))) == QUEUED
+    assert intents.claimed == [1]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        safe_transaction(safe_tx_hash="0x" + "00" * 32),
+        safe_transaction(call=approval_call(APP, OTHER_HASH, ())),
+        safe_transaction(call=approval_call("0x" + "77" * 20, COMPOSE_HASH, ())),
+        safe_transaction(safe="0x" + "66" * 20),
+    ],
+    ids=["hash", "compose hash", "app", "safe"],
+)
+def test_a_stored_transaction_that_is_not_the_proposals_is_never_signed(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue, forged: object
+) -> None:
+    outcome = run(proposal(transaction=forged))
+
+    assert (outcome.state, outcome.wait_seconds) == (ProposalState.FAILED, None)
+    assert queue.calls == []
+
+
+def test_a_refusal_fails_with_the_services_words(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
+    queue.delegates.clear()
+
+    outcome = run(proposal())
+
+    assert (outcome.state, outcome.wait_seconds) == (ProposalState.FAILED, None)
+    assert outcome.detail is not None
+    assert "not an owner or delegate" in outcome.detail
+
+
+def test_a_refusal_because_the_nonce_was_used_just_now_takes_the_next(
+    chain: FakeChain, run: partial[ProposalOutcome]
+) -> None:
+    class UsedMeanwhile(FakeSafeQueue):
+        def post(self, *_: object) -> None:
+            chain.mine(nonce=1)
+            raise Refused("Nonce=0 was already executed")
+
+    outcome = run(proposal(), queue=UsedMeanwhile([], {}))
+
+    assert outcome.transaction_state is SafeTransactionState.REPLACED
+    assert (outcome.state, outcome.wait_seconds) == (ProposalState.POSTING, 0.0)
+
+
+def test_a_safe_that_is_gone_fails(run: partial[ProposalOutcome], chain: FakeChain) -> None:
+    chain.safes.clear()
+
+    outcome = run(proposal())
+
+    assert outcome.state is ProposalState.FAILED
+    assert outcome.detail is not None
+    assert SAFE in outcome.detail
+
+
+def test_a_service_that_does_not_answer_is_left_to_the_runner(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue
+) -> None:
+    queue.fail("next_nonce", Unreachable("timeout", reason=Reason.SAFE_SERVICE_UNREACHABLE))
+
+    with pytest.raises(Unreachable):
+        run(proposal())
+
+
+def test_without_members_nothing_is_posted(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
+    assert run(proposal(members=())) == ProposalOutcome(ProposalState.WITHDRAWN, None)
+    assert queue.calls == []
+
+
+def test_without_members_a_claimed_transaction_is_withdrawn(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue
+) -> None:
+    abandoned = proposal(members=(), transaction=safe_transaction())
+
+    assert run(abandoned) == ProposalOutcome(ProposalState.WITHDRAWING, 0.0)
+    assert queue.calls == []
+
+
+def test_a_proposal_without_a_safe_is_a_defect(run: partial[ProposalOutcome]) -> None:
+    with pytest.raises(ValueError, match="has no Safe"):
+        run(proposal(safe=None))
