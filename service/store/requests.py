@@ -1,13 +1,12 @@
 """Change requests as the API stores and reads them. It only writes rows; the sweep finds them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,11 +15,19 @@ from service.domain.states import TERMINAL, State
 from service.store import events
 from service.store.database import Database
 from service.store.tables import ChangeRequest, Event, Proposal, SafeTransaction, Workspace
-from service.store.transitions import STATE_CHANNEL, TOKEN
+from service.store.transitions import TOKEN
 
 
 class TokenAlreadySubmitted(Exception):
-    """The commit token already belongs to a change request."""
+    """The commit token already belongs to a change request.
+
+    Attributes:
+        holder: its id, if it is one of the same workspace.
+    """
+
+    def __init__(self, holder: str | None) -> None:
+        super().__init__("the commit token was submitted before")
+        self.holder = holder
 
 
 class CommitStarted(Exception):
@@ -84,53 +91,63 @@ def submit(database: Database, submission: Submission, now: datetime) -> ChangeR
     request_id = database.new_id("cr")
     try:
         with database.transaction() as session:
-            row = _new_row(database, session, request_id, submission, now)
-            session.add(row)
-            session.flush()
+            values = _values(database, session, request_id, submission, now)
+            row = session.scalars(insert(ChangeRequest).values(**values).returning(ChangeRequest)).one()
             events.append(database, session, row, name=State.RECEIVED.value, now=now)
     except IntegrityError as error:
         if "commit_token_fingerprint" in str(error.orig):
-            raise TokenAlreadySubmitted from error
+            raise TokenAlreadySubmitted(_holder_of_token(database, submission)) from error
         raise
     return row
 
 
-def _new_row(
+def _holder_of_token(database: Database, submission: Submission) -> str | None:
+    if submission.prepared is None:
+        return None
+    fingerprint = database.sealer.fingerprint(submission.prepared.commit_token)
+    with database.transaction() as session:
+        return session.scalar(
+            select(ChangeRequest.id).where(
+                ChangeRequest.commit_token_fingerprint == fingerprint,
+                ChangeRequest.workspace_id == submission.workspace_id,
+            )
+        )
+
+
+def _values(
     database: Database, session: Session, request_id: str, submission: Submission, now: datetime
-) -> ChangeRequest:
+) -> dict[str, Any]:
     workspace = session.get_one(Workspace, submission.workspace_id)
     if submission.allow_without_approval and not workspace.allow_without_approval:
         raise NotAllowedHere
     seconds = submission.deadline_seconds or workspace.deadline_seconds
-    row = ChangeRequest(
-        id=request_id,
-        workspace_id=workspace.id,
-        state=State.RECEIVED.value,
-        state_entered_at=now,
-        version=0,
-        intake=Intake.PATCH.value if submission.prepared is None else Intake.PREPARED.value,
-        cvm_id=submission.cvm_id,
-        title=submission.title,
-        patch=submission.patch,
-        allow_without_approval=submission.allow_without_approval,
-        warnings=list(submission.warnings),
-        deadline_at=now + timedelta(seconds=seconds),
-        approvals_seen=0,
-        attempts=0,
-        last_event_seq=0,
-        due_at=func.now(),
-        created_at=now,
-        updated_at=now,
-    )
+    values: dict[str, Any] = {
+        "id": request_id,
+        "workspace_id": workspace.id,
+        "state": State.RECEIVED.value,
+        "state_entered_at": now,
+        "intake": Intake.PATCH.value if submission.prepared is None else Intake.PREPARED.value,
+        "cvm_id": submission.cvm_id,
+        "title": submission.title,
+        "patch": submission.patch,
+        "allow_without_approval": submission.allow_without_approval,
+        "warnings": list(submission.warnings),
+        "deadline_at": now + timedelta(seconds=seconds),
+        "due_at": func.now(),
+        "created_at": now,
+        "updated_at": now,
+    }
     prepared = submission.prepared
     if prepared is not None:
-        row.chain_id = prepared.chain_id
-        row.app_contract = prepared.app_contract
-        row.device_id = prepared.device_id
-        row.compose_hash = prepared.compose_hash
-        row.commit_token_sealed = database.sealer.seal(prepared.commit_token, purpose=TOKEN, row_id=request_id)
-        row.commit_token_fingerprint = database.sealer.fingerprint(prepared.commit_token)
-    return row
+        values |= {
+            "chain_id": prepared.chain_id,
+            "app_contract": prepared.app_contract,
+            "device_id": prepared.device_id,
+            "compose_hash": prepared.compose_hash,
+            "commit_token_sealed": database.sealer.seal(prepared.commit_token, purpose=TOKEN, row_id=request_id),
+            "commit_token_fingerprint": database.sealer.fingerprint(prepared.commit_token),
+        }
+    return values
 
 
 def get(session: Session, workspace_id: str, request_id: str) -> ChangeRequest | None:
@@ -140,14 +157,18 @@ def get(session: Session, workspace_id: str, request_id: str) -> ChangeRequest |
     ).one_or_none()
 
 
-def approval_of(session: Session, row: ChangeRequest) -> Approval | None:
-    """The approval that a change request waits or waited for."""
-    if row.proposal_id is None:
-        return None
-    transactions = session.scalars(
-        select(SafeTransaction).where(SafeTransaction.proposal_id == row.proposal_id).order_by(SafeTransaction.id)
-    ).all()
-    return Approval(session.get_one(Proposal, row.proposal_id), transactions)
+def approvals_of(session: Session, rows: Sequence[ChangeRequest]) -> Mapping[str, Approval]:
+    """The approvals that change requests wait or waited for, by the id of the request."""
+    wanted = {row.proposal_id for row in rows if row.proposal_id is not None}
+    if not wanted:
+        return {}
+    transactions: dict[str, list[SafeTransaction]] = {proposal_id: [] for proposal_id in wanted}
+    statement = select(SafeTransaction).where(SafeTransaction.proposal_id.in_(wanted)).order_by(SafeTransaction.id)
+    for transaction in session.scalars(statement):
+        transactions[transaction.proposal_id].append(transaction)
+    proposals = session.scalars(select(Proposal).where(Proposal.id.in_(wanted)))
+    approvals = {proposal.id: Approval(proposal, transactions[proposal.id]) for proposal in proposals}
+    return {row.id: approvals[row.proposal_id] for row in rows if row.proposal_id is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,20 +237,3 @@ def wish_cancel(database: Database, workspace_id: str, request_id: str, now: dat
             session.execute(wish)
             session.refresh(row)
         return row
-
-
-def wait_for_change(database: Database, request_id: str, *, from_state: str, seconds: float) -> None:
-    """Return when the change request left ``from_state`` or after ``seconds``, whichever comes first.
-
-    Listens on a connection of its own, so that waiting clients do not use up the pool.
-    """
-    url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
-        connection.execute(f"LISTEN {STATE_CHANNEL}")
-        with database.transaction() as session:
-            state = session.scalar(select(ChangeRequest.state).where(ChangeRequest.id == request_id))
-        if state != from_state:
-            return
-        for notify in connection.notifies(timeout=seconds):
-            if notify.payload == request_id:
-                return

@@ -1,0 +1,91 @@
+"""What clients send."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from service.api import examples
+from service.api.fields import Address, Bytes32, CommitToken, CvmId, Line
+from service.api.patch import Patch
+
+SHORTEST_DEADLINE: Final = 60
+LONGEST_DEADLINE: Final = 90 * 86_400
+
+ChainId = Annotated[int, Field(gt=0, le=2**63 - 1)]
+
+
+class KmsInfo(BaseModel):
+    """The key management service of a prepared update; only its chain is read."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    chain_id: ChainId | None = None
+
+
+class PreparedUpdateBody(BaseModel):
+    """What `phala deploy --prepare-only --json` printed, verbatim. Members not listed here are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, title="PreparedUpdate", hide_input_in_errors=True)
+
+    success: Literal[True] = True
+    prepare_only: Literal[True] = True
+    compose_hash: Annotated[Bytes32, Field(description="32 bytes hex, with or without 0x")]
+    app_id: Annotated[Address, Field(description="The app contract; a mixed-case 0x address must have its checksum")]
+    device_id: Annotated[Bytes32, Field(description="32 bytes hex, with or without 0x")]
+    chain_id: ChainId | None = None
+    kms_info: KmsInfo | None = None
+    commit_token: Annotated[CommitToken, Field(description="A credential: stored encrypted, deleted when spent")]
+    api_commit_url: Annotated[
+        SecretStr | None, Field(description="Read for the vm uuid if `cvm_id` is not given, then discarded")
+    ] = None
+
+    @field_validator("success", "prepare_only", mode="before")
+    @classmethod
+    def _was_prepared(cls, value: object) -> object:
+        if value is False:
+            raise ValueError("this output is not that of a prepared update: nothing waits for an approval")
+        return value
+
+    @property
+    def chain(self) -> int | None:
+        """Chain id as the output has it: in its own member or in ``kms_info``."""
+        return self.chain_id or (self.kms_info.chain_id if self.kms_info else None)
+
+
+class SubmitBody(BaseModel):
+    """A change of one CVM: a `patch` for the service to prepare, or an update that is `prepared` already.
+
+    A `prepared` update may come with the `patch` it was made from, so that it can be prepared again.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        title="SubmitChangeRequest",
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "anyOf": [{"required": ["patch", "cvm_id"]}, {"required": ["prepared"]}],
+        },
+    )
+
+    cvm_id: CvmId | None = None
+    patch: Patch | None = None
+    prepared: PreparedUpdateBody | None = None
+    title: Annotated[Line | None, Field(description="For people, in events and lists")] = None
+    allow_without_approval: Annotated[
+        bool,
+        Field(
+            description="Go on even if the change needs no on-chain approval and is applied at once, "
+            "where the workspace permits that"
+        ),
+    ] = False
+    deadline_seconds: Annotated[
+        Annotated[int, Field(ge=SHORTEST_DEADLINE, le=LONGEST_DEADLINE)] | None,
+        Field(description="Seconds until the request expires; the workspace's default if left out"),
+    ] = None
+
+
+SUBMIT_EXAMPLES: Final[dict[str, Any]] = {
+    "patch": {"summary": "The service prepares", "value": examples.SUBMIT_PATCH},
+    "prepared": {"summary": "Prepared by `phala deploy --prepare-only --json`", "value": examples.SUBMIT_PREPARED},
+}

@@ -1,0 +1,33 @@
+"""Opaque cursors of lists."""
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from service.api.problems import INVALID_REQUEST, InvalidPart, Problem
+
+REQUEST_ID: Final = re.compile(r"cr_[0-9a-f]{32}")
+
+
+def encode(last_id: str) -> str:
+    """Cursor for what comes after ``last_id``."""
+    return base64.urlsafe_b64encode(last_id.encode()).rstrip(b"=").decode()
+
+
+def decode(cursor: str | None) -> str | None:
+    """The id in a cursor.
+
+    Raises:
+        Problem: ``invalid_request``: no cursor of ours.
+    """
+    if cursor is None:
+        return None
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    if not REQUEST_ID.fullmatch(text):
+        part = InvalidPart(parameter="cursor", detail="give the next_cursor of an earlier page, unchanged")
+        raise Problem(INVALID_REQUEST, f"cursor: {part.detail}", errors=[part])
+    return text

@@ -1,0 +1,80 @@
+"""Pieces of the OpenAPI description that FastAPI does not write by itself."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from service.api.problems import INTERNAL_ERROR, MEDIA_TYPE, UNAUTHORIZED, ProblemBody, ProblemType
+
+Responses = dict[int | str, dict[str, Any]]
+
+DESCRIPTION: Final = """\
+Carries changes of Phala Cloud CVMs from the wish to the running compose hash, once a Safe's owners approved them.
+
+Authenticate with `Authorization: Bearer <API key>`. Errors are `application/problem+json`; `type` is stable, and each
+is explained at `/problems/<slug>`. Every answer has an `X-Request-Id`.
+"""
+_REQUEST_ID_EXAMPLE: Final = "req_5f0c1f6d8a2b4c3e9d7a6b5c4d3e2f10"
+
+
+def example(
+    status: int,
+    value: object,
+    description: str,
+    *,
+    headers: Sequence[str] = (),
+    media_type: str = "application/json",
+) -> Responses:
+    """A success with an example of its body."""
+    response: dict[str, Any] = {
+        "description": description,
+        "content": {media_type: {"example": value}},
+    }
+    if headers:
+        response["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
+    return {status: response}
+
+
+def failures(*kinds: ProblemType) -> Responses:
+    """The problems an operation can answer, by status, each with an example."""
+    responses: Responses = {}
+    for kind in kinds:
+        response = responses.setdefault(
+            kind.status,
+            {
+                "description": kind.title,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        if kind.title not in response["description"]:
+            response["description"] += f"; or: {kind.title}"
+        response["content"][MEDIA_TYPE]["examples"][kind.slug] = {"value": _example(kind)}
+    return responses
+
+
+def _example(kind: ProblemType) -> dict[str, Any]:
+    return {
+        "type": kind.uri,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.remedy,
+        "request_id": _REQUEST_ID_EXAMPLE,
+    }
+
+
+ALWAYS: Final = failures(UNAUTHORIZED, INTERNAL_ERROR)
+
+
+class DescribedApi(FastAPI):
+    """FastAPI whose description knows the schema of problems."""
+
+    def openapi(self) -> dict[str, Any]:
+        """See FastAPI's "Extending OpenAPI"."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            schema = ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas = document["components"]["schemas"]
+            schemas.update(schema.pop("$defs", {}))
+            schemas["Problem"] = schema
+        return super().openapi()

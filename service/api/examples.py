@@ -1,0 +1,123 @@
+"""Examples in the API's description. Tests send them and check them against the schemas."""
+
+from typing import Any, Final
+
+_ID: Final = "cr_01980f3ac5e97f1b2c3d4e5f60718293"
+_HASH: Final = "0x9f91439e3f3c2a5d8c0f6a1b7e4d2c9b8a7f6e5d4c3b2a190807f6e5d4c3b2a1"
+_DEVICE: Final = "0x3c1d0b5e7a9f8e6d4c2b1a0f9e8d7c6b5a4938271605f4e3d2c1b0a998877665"
+_APP: Final = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+_SAFE: Final = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
+_SAFE_TX: Final = "0x1b7c4f0a2d5e8b93c6f1a4d7e0b3c6f9a2d5e8b1c4f7a0d3e6b9c2f5a8d1e4b7"
+_UUID: Final = "3f2b8c14-5a6d-4e7f-8a9b-0c1d2e3f4a5b"
+_CALLDATA: Final = "0xdfc77223" + _HASH[2:]
+_PAGE: Final = f"/v1/change-requests/{_ID}"
+
+SUBMIT_PATCH: Final[dict[str, Any]] = {
+    "cvm_id": "my-agent",
+    "title": "Release 1.4.2",
+    "patch": {
+        "docker_compose_file": "services:\n  app:\n    image: ghcr.io/acme/agent:1.4.2\n",
+        "allowed_envs": ["OPENAI_API_KEY"],
+    },
+}
+
+SUBMIT_PREPARED: Final[dict[str, Any]] = {
+    "title": "Release 1.4.2",
+    "prepared": {
+        "success": True,
+        "prepare_only": True,
+        "compose_hash": _HASH,
+        "app_id": _APP[2:].lower(),
+        "device_id": _DEVICE[2:],
+        "kms_info": {
+            "id": "kms_x1",
+            "slug": "kms-base-prod5",
+            "url": "https://kms.example.com",
+            "version": "v0.5.3",
+            "chain_id": 8453,
+            "kms_contract_address": "0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C",
+            "gateway_app_id": "0x39F2f3373CEcFf85BD8BBd985adeeF32547a302c",
+        },
+        "chain_id": 8453,
+        "contract_explorer_url": f"https://basescan.org/address/{_APP.lower()}",
+        "onchain_status": {"compose_hash_allowed": False, "device_id_allowed": True, "is_allowed": False},
+        "commit_token": "7d3e9f52-0b1c-4a8d-9e6f-5a4b3c2d1e0f",
+        "commit_url": f"https://cloud.phala.com/acme/cvms/{_UUID}/confirm-update?token=...&compose_hash=...",
+        "api_commit_url": f"https://cloud-api.phala.com/api/v1/cvms/{_UUID}/commit-update?token=...",
+    },
+}
+
+CHANGE_REQUEST: Final[dict[str, Any]] = {
+    "id": _ID,
+    "object": "change_request",
+    "workspace": "acme",
+    "state": "proposed",
+    "state_meaning": "waiting for the Safe's owners",
+    "title": "Release 1.4.2",
+    "intake": "patch",
+    "cvm": {"id": "my-agent", "vm_uuid": _UUID, "name": "my-agent"},
+    "chain": {"id": 8453, "name": "base"},
+    "app_contract": _APP,
+    "device_id": _DEVICE,
+    "compose_hash": _HASH,
+    "patch": ["allowed_envs", "docker_compose_file"],
+    "allow_without_approval": False,
+    "approval": {
+        "kind": "safe",
+        "state": "queued",
+        "safe": _SAFE,
+        "safe_eip3770": f"base:{_SAFE}",
+        "nonce": 17,
+        "safe_tx_hash": _SAFE_TX,
+        "target": _APP,
+        "calldata": _CALLDATA,
+        "operation": 0,
+        "calls": [{"to": _APP, "function": "addComposeHash(bytes32)", "argument": _HASH, "calldata": _CALLDATA}],
+        "devices": [],
+        "confirmations": ["0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb"],
+        "threshold": 2,
+        "rejection": None,
+        "detail": None,
+        "links": {
+            "safe_app_queue": f"https://app.safe.global/transactions/queue?safe=base:{_SAFE}",
+            "safe_app_transaction": (
+                f"https://app.safe.global/transactions/tx?safe=base:{_SAFE}&id=multisig_{_SAFE}_{_SAFE_TX}"
+            ),
+        },
+    },
+    "execution": None,
+    "commit": None,
+    "running_evidence": None,
+    "reason": {
+        "code": "waiting_for_owners",
+        "advice": "The Safe's owners review, sign and execute the transaction in the Safe's queue.",
+        "detail": None,
+    },
+    "next": {"due_at": "2026-07-01T09:31:12Z", "attempts": 0, "waiting_for": "waiting_for_owners"},
+    "warnings": [],
+    "cancel_requested_at": None,
+    "deadline_at": "2026-07-31T09:30:00Z",
+    "token_expires_at": "2026-07-15T09:30:01Z",
+    "created_at": "2026-07-01T09:30:00Z",
+    "updated_at": "2026-07-01T09:30:12Z",
+    "state_entered_at": "2026-07-01T09:30:03Z",
+    "prepared_at": "2026-07-01T09:30:01Z",
+    "links": {"self": _PAGE, "events": f"{_PAGE}/events", "cancel": f"{_PAGE}/cancel"},
+}
+
+CHANGE_REQUESTS: Final[dict[str, Any]] = {"object": "list", "data": [CHANGE_REQUEST], "next_cursor": None}
+
+EVENTS: Final[dict[str, Any]] = {
+    "object": "list",
+    "data": [
+        {
+            "id": "evt_01980f3ac5e97f1b2c3d4e5f60718294",
+            "seq": 1,
+            "type": "change_request.received",
+            "state": "received",
+            "timestamp": "2026-07-01T09:30:00Z",
+            "data": {"id": _ID, "sequence": 1, "state": "received", "title": "Release 1.4.2"},
+        }
+    ],
+    "last_seq": 1,
+}

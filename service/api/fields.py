@@ -1,0 +1,78 @@
+"""Types of members and parameters, shared by bodies and queries."""
+
+import re
+from typing import Annotated, Final
+
+from eth_utils.address import is_checksum_address
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+
+from service.domain import hexes
+
+NO_NUL: Final = r"^[^\x00]*$"
+"""PostgreSQL cannot store a NUL character in text."""
+ONE_LINE: Final = r"^[^\x00-\x1f\x7f]*$"
+
+_HEX_PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})+\Z")
+_TOKEN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+UUID: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
+_COMMIT_PATH = re.compile(
+    r"/cvms/([0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12})/commit-update(?:[?#]|\Z)", re.IGNORECASE
+)
+
+Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
+Line = Annotated[str, StringConstraints(pattern=ONE_LINE, min_length=1, max_length=200)]
+
+
+def _address(value: str) -> str:
+    digits = value.removeprefix("0x")
+    if value != digits and digits not in (digits.lower(), digits.upper()) and not is_checksum_address(value):
+        hexes.address(value)  # a wrong length is the better message
+        raise ValueError("its EIP-55 checksum is wrong: check the address, or give it in lower case")
+    return hexes.address(value)
+
+
+def _encrypted_env(value: str) -> str:
+    if not _HEX_PAIRS.match(value):
+        raise ValueError("expected hex digits of whole bytes, without 0x")
+    return value
+
+
+def _commit_token(value: SecretStr) -> SecretStr:
+    if not _TOKEN.fullmatch(value.get_secret_value()):
+        raise ValueError("expected a UUID with dashes")
+    return value
+
+
+def _cvm_id(value: str) -> str:
+    if re.match(r"0x[0-9a-fA-F]{40}\Z", value):
+        _address(value)
+    return value
+
+
+def vm_uuid_in(commit_url: str) -> str | None:
+    """The lower-case dashed vm uuid in the path of an ``api_commit_url``."""
+    match = _COMMIT_PATH.search(commit_url)
+    return None if match is None else dashed(match.group(1))
+
+
+def dashed(uuid: str) -> str:
+    """A UUID of 32 hex digits, dashed or not, as lower-case dashed text."""
+    digits = uuid.replace("-", "").lower()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+Bytes32 = Annotated[str, AfterValidator(hexes.bytes32), Field(json_schema_extra={"pattern": "^(0x)?[0-9a-fA-F]{64}$"})]
+Address = Annotated[str, AfterValidator(_address), Field(json_schema_extra={"pattern": "^(0x)?[0-9a-fA-F]{40}$"})]
+EncryptedEnv = Annotated[
+    str, AfterValidator(_encrypted_env), Field(json_schema_extra={"pattern": "^([0-9a-fA-F]{2})+$"})
+]
+CommitToken = Annotated[SecretStr, AfterValidator(_commit_token), Field(json_schema_extra={"format": "uuid"})]
+CvmId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"),
+    AfterValidator(_cvm_id),
+    Field(
+        description="The CVM as Phala Cloud names it: its `cvm_...` id, vm uuid, name, app id (`app_...` or `0x...`) "
+        "or `instance_...` id"
+    ),
+]

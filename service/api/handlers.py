@@ -1,0 +1,105 @@
+"""Exceptions as problems."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api.fields import NO_NUL, ONE_LINE
+from service.api.hints import hint
+from service.api.middleware import request_id_of
+from service.api.problems import (
+    BODY_TOO_LARGE,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    MALFORMED_JSON,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    UNAVAILABLE,
+    InvalidPart,
+    Problem,
+    answer,
+)
+
+_LONGEST_PART: Final = 200
+_OF_THE_FRAMEWORK: Final = {
+    400: (MALFORMED_JSON, "The body cannot be read."),
+    404: (NOT_FOUND, "There is no such route; GET /openapi.json lists them."),
+    405: (METHOD_NOT_ALLOWED, "Use one of the methods in the Allow header."),
+    413: (BODY_TOO_LARGE, BODY_TOO_LARGE.remedy),
+}
+_PATTERNS: Final = {
+    NO_NUL: "must not contain NUL characters",
+    ONE_LINE: "must be one line without control characters",
+}
+
+
+def on_http_exception(request: Request, error: Exception) -> Response:
+    """Our own problems, and what the framework raises itself (unknown route, wrong method)."""
+    if isinstance(error, Problem):
+        return answer(error, request_id_of(request))
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    kind, detail = _OF_THE_FRAMEWORK.get(status, (INTERNAL_ERROR, INTERNAL_ERROR.remedy))
+    return answer(Problem(kind, detail, headers=headers), request_id_of(request))
+
+
+def on_unavailable(request: Request, _: Exception) -> Response:
+    """The database does not answer."""
+    problem = Problem(UNAVAILABLE, UNAVAILABLE.remedy, headers={"Retry-After": "5"})
+    return answer(problem, request_id_of(request))
+
+
+def on_validation_error(request: Request, error: Exception) -> Response:
+    """What pydantic says, with pointers into the body and without anything that was sent but unknown names."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    parts = _parts(error.errors(), error.body)
+    first = parts[0]
+    more = f" (and {len(parts) - 1} more)" if len(parts) > 1 else ""
+    detail = f"{first.pointer or first.parameter}: {first.detail}{more}"
+    return answer(Problem(INVALID_REQUEST, detail, errors=parts), request_id_of(request))
+
+
+def _parts(errors: Sequence[Mapping[str, Any]], body: object) -> list[InvalidPart]:
+    return [_part(error, body) for error in errors]
+
+
+def _part(error: Mapping[str, Any], body: object) -> InvalidPart:
+    source, *loc = error["loc"]
+    detail = _detail(error, loc)[: 2 * _LONGEST_PART]
+    if source == "body":
+        return InvalidPart(pointer=_pointer(body, loc), detail=detail)
+    return InvalidPart(parameter=str(loc[0] if loc else source)[:_LONGEST_PART], detail=detail)
+
+
+def _detail(error: Mapping[str, Any], loc: Sequence[str | int]) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return hint(str(loc[-1]))
+    if kind == "missing":
+        return "is required"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_pattern_mismatch" and context["pattern"] in _PATTERNS:
+        return _PATTERNS[context["pattern"]]
+    return str(error["msg"])
+
+
+def _pointer(body: object, loc: Sequence[str | int]) -> str:
+    """JSON pointer of an error; names that pydantic puts in for the branches of a union are left out."""
+    at: object = body
+    tokens: list[str] = []
+    for index, part in enumerate(loc):
+        is_member = isinstance(at, Mapping) and part in at
+        is_item = isinstance(at, list) and isinstance(part, int) and part < len(at)
+        if is_member or is_item:
+            at = at[part]  # type: ignore[index]  # either way it has that key
+        elif index < len(loc) - 1 or not isinstance(at, Mapping):
+            continue
+        tokens.append(quote(str(part).replace("~", "~0").replace("/", "~1"), safe="~")[:_LONGEST_PART])
+    return "/".join(["#", *tokens])

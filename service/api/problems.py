@@ -1,0 +1,240 @@
+"""Every error the API can answer: one table, one exception. RFC 9457 ``application/problem+json``.
+
+``docs/errors.md`` is written from this table (``service.api.problem_pages``), and a test holds the two together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+MEDIA_TYPE: Final = "application/problem+json"
+_MOST_ERRORS: Final = 20
+_LONGEST_DETAIL: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of problem.
+
+    Attributes:
+        slug: stable; ``type`` is ``/problems/<slug>``.
+        meaning: what went wrong, for the page.
+        remedy: what the caller does about it, for the page.
+    """
+
+    slug: str
+    status: int
+    title: str
+    meaning: str
+    remedy: str
+
+    @property
+    def uri(self) -> str:
+        """Value of ``type``, relative to the API."""
+        return f"/problems/{self.slug}"
+
+
+MALFORMED_JSON: Final = ProblemType(
+    "malformed_json",
+    400,
+    "The body is not JSON",
+    "The request body could not be read as JSON: a syntax error, text that is not UTF-8, a lone surrogate, "
+    "a number out of range, or more than 200 levels of nesting.",
+    "Correct the body; `detail` says where reading stopped.",
+)
+UNAUTHORIZED: Final = ProblemType(
+    "unauthorized",
+    401,
+    "No valid API key",
+    "The request carries no API key, or one that this service does not know.",
+    "Send `Authorization: Bearer <API key>` with a key of your workspace.",
+)
+NOT_PERMITTED: Final = ProblemType(
+    "not_permitted",
+    403,
+    "The workspace does not permit this",
+    "The request asks for something that the workspace's policy does not allow, such as `allow_without_approval`.",
+    "Leave it out, or ask the operator to change the workspace's policy.",
+)
+NOT_FOUND: Final = ProblemType(
+    "not_found",
+    404,
+    "Not found",
+    "There is no such route, or no such object in the workspace of your API key. Objects of other workspaces do not "
+    "exist for you.",
+    "Check the path and the id, and that the API key belongs to the right workspace.",
+)
+METHOD_NOT_ALLOWED: Final = ProblemType(
+    "method_not_allowed",
+    405,
+    "Method not allowed",
+    "The route exists, but not for this method.",
+    "Use one of the methods in the `Allow` header.",
+)
+TOKEN_ALREADY_SUBMITTED: Final = ProblemType(
+    "token_already_submitted",
+    409,
+    "The commit token was submitted before",
+    "A prepared update can be submitted once: its commit token already belongs to a change request.",
+    "Follow the change request that `detail` names, or prepare again and submit the new output.",
+)
+COMMIT_STARTED: Final = ProblemType(
+    "commit_started",
+    409,
+    "The commit has started",
+    "A change request cannot be cancelled any more once its commit is on the way to Phala Cloud.",
+    "Follow the change request to its end; to go back, submit a new one with the earlier configuration.",
+)
+ALREADY_ENDED: Final = ProblemType(
+    "already_ended",
+    409,
+    "The change request has ended",
+    "The change request is in a terminal state.",
+    "Nothing is left to cancel; submit a new change request if something is still wanted.",
+)
+BODY_TOO_LARGE: Final = ProblemType(
+    "body_too_large",
+    413,
+    "The body is too large",
+    "The request body has more than 1 MiB (1048576 bytes).",
+    "Send less: Phala Cloud takes at most 204800 bytes of `docker_compose_file` and `pre_launch_script` together.",
+)
+UNSUPPORTED_MEDIA_TYPE: Final = ProblemType(
+    "unsupported_media_type",
+    415,
+    "The body must be JSON",
+    "The request has a body that is not declared as JSON.",
+    "Send `Content-Type: application/json`.",
+)
+INVALID_REQUEST: Final = ProblemType(
+    "invalid_request",
+    422,
+    "The request is not valid",
+    "The request is well-formed, but a member or parameter is missing, unknown, of the wrong type or out of range. "
+    "Nothing was stored.",
+    "Correct what `errors` lists: `pointer` is a JSON pointer into the body, `parameter` names a query parameter.",
+)
+CHAIN_NOT_CONFIGURED: Final = ProblemType(
+    "chain_not_configured",
+    422,
+    "The chain is not configured",
+    "The prepared update belongs to a chain that this service does not watch.",
+    "Check that the update was prepared for the right CVM; the operator adds chains with `COUNTERSIGN_CHAINS`.",
+)
+TOO_MANY_WAITING: Final = ProblemType(
+    "too_many_waiting",
+    429,
+    "Too many requests wait",
+    "More clients than this process can hold use `wait` at the same time.",
+    "Try again after `Retry-After` seconds, or poll without `wait`.",
+)
+INTERNAL_ERROR: Final = ProblemType(
+    "internal_error",
+    500,
+    "Internal error",
+    "The service failed on this request. Its log has the cause under the request id.",
+    "Try again later; give the operator the `request_id`.",
+)
+UNAVAILABLE: Final = ProblemType(
+    "unavailable",
+    503,
+    "The database does not answer",
+    "The service cannot reach its database at the moment. A write may or may not have been stored.",
+    "Try again after `Retry-After` seconds; before you repeat a submission, list the change requests of the CVM.",
+)
+NOT_MIGRATED: Final = ProblemType(
+    "not_migrated",
+    503,
+    "The database is not migrated",
+    "The database answers, but its tables are not those of this version of the service.",
+    "The operator runs `countersign migrate`.",
+)
+WORKSPACE_MISSING: Final = ProblemType(
+    "workspace_missing",
+    503,
+    "The workspace is not set up",
+    "The API key is configured for a workspace that is not in the database.",
+    "The operator creates the workspace of that slug, or corrects `COUNTERSIGN_API_KEYS`.",
+)
+
+PROBLEMS: Final[tuple[ProblemType, ...]] = (
+    MALFORMED_JSON,
+    UNAUTHORIZED,
+    NOT_PERMITTED,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    TOKEN_ALREADY_SUBMITTED,
+    COMMIT_STARTED,
+    ALREADY_ENDED,
+    BODY_TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    INVALID_REQUEST,
+    CHAIN_NOT_CONFIGURED,
+    TOO_MANY_WAITING,
+    INTERNAL_ERROR,
+    UNAVAILABLE,
+    NOT_MIGRATED,
+    WORKSPACE_MISSING,
+)
+
+
+class InvalidPart(BaseModel):
+    """One thing that is wrong with a request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pointer: str | None = Field(default=None, description="JSON pointer into the body, as a URI fragment")
+    parameter: str | None = Field(default=None, description="name of the query parameter")
+    detail: str
+
+
+class ProblemBody(BaseModel):
+    """What every error answer holds, as RFC 9457 describes it."""
+
+    model_config = ConfigDict(extra="forbid", title="Problem")
+
+    type: str = Field(description="`/problems/<slug>`, stable, relative to the API")
+    title: str
+    status: int
+    detail: str = Field(description="What happened here, and what to do about it")
+    request_id: str = Field(description="The answer's `X-Request-Id`; the service's log has it too")
+    errors: list[InvalidPart] | None = None
+
+
+class Problem(HTTPException):
+    """Raised anywhere below a route; answered as ``application/problem+json``."""
+
+    def __init__(
+        self,
+        kind: ProblemType,
+        detail: str,
+        *,
+        errors: Sequence[InvalidPart] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(kind.status, detail, headers)
+        self.kind = kind
+        self.errors = errors
+
+
+def invalid(pointer: str, detail: str) -> Problem:
+    """422 about one member of the body; ``pointer`` such as ``#/cvm_id``."""
+    return Problem(INVALID_REQUEST, f"{pointer}: {detail}", errors=[InvalidPart(pointer=pointer, detail=detail)])
+
+
+def answer(problem: Problem, request_id: str) -> Response:
+    """The response to a problem."""
+    body = ProblemBody(
+        type=problem.kind.uri,
+        title=problem.kind.title,
+        status=problem.kind.status,
+        detail=problem.detail[:_LONGEST_DETAIL],
+        request_id=request_id,
+        errors=list(problem.errors[:_MOST_ERRORS]) or None,
+    )
+    content = body.model_dump_json(exclude_none=True)
+    return Response(content, problem.kind.status, problem.headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,205 @@
+"""What the API answers. Hashes are ``0x``-prefixed lower case, addresses checksummed, times UTC."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.domain.reasons import Reason
+from service.domain.snapshots import Intake, ProposalState, SafeTransactionState
+from service.domain.states import State
+
+
+class _Answer(BaseModel):
+    """Members without a value are null, never absent."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+class Cvm(_Answer):
+    """The CVM: as the request named it, and as Phala Cloud resolved it."""
+
+    id: str
+    vm_uuid: str | None
+    name: str | None
+
+
+class Chain(_Answer):
+    """The chain of the app contract; ``name`` is the EIP-3770 short name, null if no longer configured."""
+
+    id: int
+    name: str | None
+
+
+class Call(_Answer):
+    """One call that reaches the app contract."""
+
+    to: str
+    function: str
+    argument: str
+    calldata: str
+
+
+class SafeLinks(_Answer):
+    """Where owners find the transaction in Safe{Wallet}."""
+
+    safe_app_queue: str | None
+    safe_app_transaction: str | None
+
+
+class Rejection(_Answer):
+    """The empty transaction at the same nonce by which an approval is withdrawn."""
+
+    nonce: int
+    safe_tx_hash: str
+    state: SafeTransactionState
+    note: str
+
+
+class SafeApproval(_Answer):
+    """An approval by a Safe's owners. Members of the Safe transaction are null until it is made."""
+
+    kind: Literal["safe"]
+    state: ProposalState
+    safe: str
+    safe_eip3770: str | None = Field(description="The same with the chain's short name in front")
+    nonce: int | None
+    safe_tx_hash: str | None
+    target: str | None = Field(description="`to` of the Safe transaction")
+    calldata: str | None = Field(description="`data` of the Safe transaction")
+    operation: int | None = Field(description="0 CALL, 1 DELEGATECALL (only the canonical MultiSendCallOnly)")
+    calls: list[Call] = Field(description="What reaches the app contract, in order")
+    devices: list[str] = Field(description="Devices that the transaction allows beside the hash")
+    confirmations: list[str] = Field(description="Owners whose signature was verified")
+    threshold: int | None
+    rejection: Rejection | None
+    detail: str | None
+    links: SafeLinks
+
+
+class ExternalApproval(_Answer):
+    """An approval that somebody gives outside of a Safe of this workspace."""
+
+    kind: Literal["external"]
+    state: ProposalState
+    target: str = Field(description="The app contract")
+    calldata: str | None = Field(description="Calldata of the one call needed; null if `calls` has several")
+    calls: list[Call] = Field(description="Everything that the contract's owner has to call, in order")
+    devices: list[str]
+    detail: str | None
+
+
+Approval = Annotated[SafeApproval | ExternalApproval, Field(discriminator="kind")]
+
+
+class Execution(_Answer):
+    """Where the approval was seen on chain; ``transaction_hash`` is null when only the state was seen."""
+
+    transaction_hash: str | None
+    block_number: int | None
+    block_hash: str
+    explorer_url: str | None
+
+
+class Commit(_Answer):
+    """The commit at Phala Cloud."""
+
+    attempted_at: datetime | None
+    correlation_id: str | None
+
+
+class ReasonOut(_Answer):
+    """Why it ended, or what it waits for."""
+
+    model_config = ConfigDict(title="Reason")
+
+    code: Reason
+    advice: str
+    detail: str | None
+
+
+class Next(_Answer):
+    """When the service looks again, and how often in a row that failed."""
+
+    due_at: datetime | None
+    attempts: int
+    waiting_for: Reason | None
+
+
+class ChangeRequestLinks(_Answer):
+    """Routes of this change request."""
+
+    self: str
+    events: str
+    cancel: str
+
+
+class ChangeRequestOut(_Answer):
+    """A change of one CVM on its way."""
+
+    model_config = ConfigDict(title="ChangeRequest")
+
+    id: str
+    object: Literal["change_request"] = "change_request"
+    workspace: str
+    state: State
+    state_meaning: str
+    title: str | None
+    intake: Intake
+    cvm: Cvm
+    chain: Chain | None
+    app_contract: str | None
+    device_id: str | None
+    compose_hash: str | None
+    patch: list[str] | None = Field(description="Names of the members to change")
+    allow_without_approval: bool
+    approval: Approval | None
+    execution: Execution | None
+    commit: Commit | None
+    running_evidence: str | None = Field(description="What proved that the CVM runs the approved hash")
+    reason: ReasonOut | None
+    next: Next | None = Field(description="Null once it has ended")
+    warnings: list[str]
+    cancel_requested_at: datetime | None
+    deadline_at: datetime
+    token_expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    state_entered_at: datetime
+    prepared_at: datetime | None
+    links: ChangeRequestLinks
+
+
+class ChangeRequestList(_Answer):
+    """One page, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[ChangeRequestOut]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last")
+
+
+class EventOut(_Answer):
+    """Something that happened to a change request; webhooks carry the same ``type``, ``timestamp`` and ``data``."""
+
+    model_config = ConfigDict(title="Event")
+
+    id: str
+    seq: int = Field(description="Counts from 1 without gaps, per change request")
+    type: str
+    state: State = Field(description="State after the event")
+    timestamp: datetime
+    data: dict[str, Any]
+
+
+class EventList(_Answer):
+    """Events in order."""
+
+    object: Literal["list"] = "list"
+    data: list[EventOut]
+    last_seq: int = Field(description="Give it as `after` to read on")
+
+
+class Health(_Answer):
+    """An answer to a probe."""
+
+    status: Literal["ok", "ready"]

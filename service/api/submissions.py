@@ -1,0 +1,99 @@
+"""A body that passed its schema, as the submission that the store takes; and the store's refusals as problems."""
+
+from collections.abc import Container
+from typing import Final
+
+from service.api.bodies import PreparedUpdateBody, SubmitBody
+from service.api.fields import UUID, dashed, vm_uuid_in
+from service.api.patch import warnings_about
+from service.api.problems import (
+    CHAIN_NOT_CONFIGURED,
+    NOT_PERMITTED,
+    TOKEN_ALREADY_SUBMITTED,
+    InvalidPart,
+    Problem,
+    invalid,
+)
+from service.domain.reasons import ADVICE, Reason
+from service.store import requests
+from service.store.requests import PreparedUpdate, Submission
+from service.store.tables import ChangeRequest
+from service.wiring import ApiParts
+
+_NO_CVM: Final = "is required with patch: name the CVM to change"
+
+
+def submission(body: SubmitBody, workspace_id: str, chains: Container[int]) -> Submission:
+    """What the store is asked to keep.
+
+    Raises:
+        Problem: ``invalid_request`` or ``chain_not_configured``.
+    """
+    if body.patch is None and body.prepared is None:
+        raise invalid("#", "give `patch`, or what `phala deploy --prepare-only --json` printed as `prepared`")
+    patch = None if body.patch is None else dict(body.patch)
+    return Submission(
+        workspace_id=workspace_id,
+        cvm_id=_cvm_id(body),
+        patch=patch,
+        prepared=None if body.prepared is None else _prepared(body.prepared, chains),
+        title=body.title,
+        allow_without_approval=body.allow_without_approval,
+        warnings=warnings_about(patch or {}),
+        deadline_seconds=body.deadline_seconds,
+    )
+
+
+def _cvm_id(body: SubmitBody) -> str:
+    url = body.prepared.api_commit_url if body.prepared else None
+    told = vm_uuid_in(url.get_secret_value()) if url else None
+    given = body.cvm_id
+    if given is None:
+        if told is None and body.prepared is None:
+            raise invalid("#/cvm_id", _NO_CVM)
+        if told is None:
+            raise invalid("#/cvm_id", "is required, because prepared.api_commit_url does not tell the CVM")
+        return told
+    if told is not None and UUID.fullmatch(given) and dashed(given) != told:
+        raise invalid("#/cvm_id", "the prepared update belongs to another CVM (see prepared.api_commit_url)")
+    return given
+
+
+def _prepared(body: PreparedUpdateBody, chains: Container[int]) -> PreparedUpdate:
+    chain_id = body.chain
+    if chain_id is None:
+        raise invalid("#/prepared/chain_id", "is required: an update without a chain needs no approval on one")
+    if body.kms_info is not None and body.kms_info.chain_id not in (None, chain_id):
+        raise invalid("#/prepared/chain_id", "differs from kms_info.chain_id")
+    if chain_id not in chains:
+        part = InvalidPart(pointer="#/prepared/chain_id", detail=f"chain {chain_id} is not configured")
+        advice = ADVICE[Reason.CHAIN_NOT_CONFIGURED]
+        raise Problem(CHAIN_NOT_CONFIGURED, f"{part.pointer}: {part.detail}. {advice}", errors=[part])
+    return PreparedUpdate(
+        chain_id=chain_id,
+        app_contract=body.app_id,
+        device_id=body.device_id,
+        compose_hash=body.compose_hash,
+        commit_token=body.commit_token,
+    )
+
+
+def store(parts: ApiParts, asked: Submission) -> ChangeRequest:
+    """Keep a submission.
+
+    Raises:
+        Problem: ``not_permitted`` or ``token_already_submitted``.
+    """
+    try:
+        return requests.submit(parts.database, asked, parts.clock.now())
+    except requests.NotAllowedHere:
+        raise Problem(
+            NOT_PERMITTED,
+            "The workspace does not permit allow_without_approval: leave it out, or ask its operator.",
+            errors=[InvalidPart(pointer="#/allow_without_approval", detail="is not permitted in this workspace")],
+        ) from None
+    except requests.TokenAlreadySubmitted as error:
+        holder = f"change request {error.holder}" if error.holder else "another change request"
+        raise Problem(
+            TOKEN_ALREADY_SUBMITTED, f"The commit token belongs to {holder}: follow that one, or prepare again."
+        ) from None
