@@ -74,7 +74,7 @@ class Story:
             self._get(f"/v1/change-requests/{request_id}?wait=2&state={request['state']}")
 
     def _tell_events(self, request_id: str) -> None:
-        for event in self._get(f"/v1/change-requests/{request_id}/events?after={self._seen}")["items"]:
+        for event in self._get(f"/v1/change-requests/{request_id}/events?after={self._seen}")["data"]:
             self._seen = event["seq"]
             name = event["type"].removeprefix("change_request.")
             self.times.setdefault(name, round(time.monotonic() - self.started, 1))
@@ -156,7 +156,7 @@ def _tell(story: Story) -> dict[str, Any]:
         raise DemoFailed(f"it ended {request['state']}: {request['reason']}")
     transaction_hash = story.approve(story.check_as_owner(request))
     request = story.follow(request_id, ENDED)
-    expected = len(story.client.get(f"/v1/change-requests/{request_id}/events?limit=100").json()["items"])
+    expected = len(story.client.get(f"/v1/change-requests/{request_id}/events?limit=100").json()["data"])
     story.receiver.wait_for(expected, 15)
     return _summary(story, request, transaction_hash, expected)
 

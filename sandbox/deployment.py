@@ -73,7 +73,7 @@ class Deployment:
             "COUNTERSIGN_API_KEYS": json.dumps({WORKSPACE: self.api_key}),
             "COUNTERSIGN_ENCRYPTION_KEYS": json.dumps({"k1": self._secrets["encryption_key"]}),
             "COUNTERSIGN_FINGERPRINT_KEY": self._secrets["fingerprint_key"],
-            "COUNTERSIGN_PROPOSER_KEY": proposer.key.hex().removeprefix("0x"),
+            "COUNTERSIGN_PROPOSER_KEY": _private_key(proposer),
             "COUNTERSIGN_CHAINS": json.dumps({str(world.anvil.chain_id): self._chain()}),
             **(settings or {}),
         }
@@ -141,6 +141,10 @@ class Deployment:
         process.start()
         return process
 
+    def propose_as(self, account: LocalAccount) -> None:
+        """Have processes started from now on propose with another key."""
+        self._environment["COUNTERSIGN_PROPOSER_KEY"] = _private_key(account)
+
     def run(self, *arguments: str, stdin: str = "") -> str:
         """Run a ``countersign`` command to its end; its standard output.
 
@@ -194,6 +198,10 @@ class Deployment:
             "webhooks": [{"url": url, "secret": secret} for url, secret in self._webhooks],
             **self._workspace,
         }
+
+
+def _private_key(account: LocalAccount) -> str:
+    return account.key.hex().removeprefix("0x")
 
 
 def _always() -> bool:

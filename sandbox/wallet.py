@@ -86,6 +86,29 @@ class Wallet:
         url = f"/api/v1/multisig-transactions/{approval.safe_tx_hash}/confirmations/"
         self._client.post(url, json={"signature": signature}).raise_for_status()
 
+    def propose_rejection(self, approval: QueuedApproval, owner: LocalAccount) -> None:
+        """Propose, signed by an owner, the empty transaction that uses up the same nonce."""
+        tx = SafeTx(to=approval.safe, data=b"", nonce=approval.tx.nonce)
+        tx_hash = safe_tx_hash(self._chain.chain_id, approval.safe, tx)
+        body = {
+            "to": tx.to,
+            "value": "0",
+            "data": None,
+            "operation": tx.operation,
+            "safeTxGas": "0",
+            "baseGas": "0",
+            "gasPrice": "0",
+            "gasToken": tx.gas_token,
+            "refundReceiver": tx.refund_receiver,
+            "nonce": str(tx.nonce),
+            "contractTransactionHash": "0x" + tx_hash.hex(),
+            "sender": owner.address,
+            "signature": "0x" + owner_sign(tx_hash, owner).hex(),
+            "origin": "rejection",
+        }
+        url = f"/api/v2/safes/{approval.safe}/multisig-transactions/"
+        self._client.post(url, json=body).raise_for_status()
+
     def execute(self, approval: QueuedApproval) -> str:
         """Execute it with the signatures that the service holds; the transaction hash once it is mined."""
         receipt = execute(self._chain, approval.safe, approval.tx, approval.signatures)

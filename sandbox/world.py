@@ -132,6 +132,10 @@ class World:
         """Another app contract owned by the Safe, with its CVMs running."""
         return self._new_app(self.setup.safe, name, cvms, allow_device=allow_device)
 
+    def add_foreign_app(self) -> App:
+        """An app contract that an account owns which is no Safe, with a CVM running."""
+        return self._new_app(None, "foreign", 1, allow_device=True)
+
     def add_cvm(self, app: App, name: str, device_id: str | None = None) -> str:
         """Another CVM of an app, on the app's device or another; its UUID."""
         members = {"app_id": app.address, "device_id": device_id or app.device_id, "name": name}
@@ -174,12 +178,13 @@ class World:
         path.write_text(json.dumps(asdict(setup), indent=2))
         return setup
 
-    def _new_app(self, safe: str, name: str, cvms: int, *, allow_device: bool) -> App:
+    def _new_app(self, safe: str | None, name: str, cvms: int, *, allow_device: bool) -> App:
         device = secrets.token_bytes(32)
         running = bytes.fromhex(self.phala.preview_compose(name)["compose_hash"])
         allowed = device if allow_device else bytes(32)
         address = deploy_dstack_app(self.chain, "two-step", device=allowed, compose_hash=running)
-        transfer_to_safe(self.chain, address, safe)
+        if safe is not None:
+            transfer_to_safe(self.chain, address, safe)
         created = [
             self.phala.create_cvm(WORKSPACE, name=name, app_id=address, device_id=device.hex()) for _ in range(cvms)
         ]

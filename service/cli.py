@@ -52,14 +52,11 @@ def serve() -> None:
     import uvicorn  # noqa: PLC0415 - each command loads what it needs
 
     from service.api.app import create_app  # noqa: PLC0415
-    from service.api.context import ApiContext  # noqa: PLC0415
     from service.wiring import for_api  # noqa: PLC0415
 
     settings = _load()
-    parts = for_api(settings)
-    context = ApiContext(database=parts.database, api_keys=parts.api_keys, clock=parts.clock, chains=parts.chains)
     uvicorn.run(
-        create_app(context),
+        create_app(for_api(settings)),
         host=settings.api_host,
         port=settings.api_port,
         log_level=settings.log_level.lower(),

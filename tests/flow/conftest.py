@@ -1,0 +1,37 @@
+"""One running world and one Countersign for all flow tests; each test brings an app or a CVM of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.deployment import Deployment, webhook_secret
+from sandbox.processes import ProcessGroup
+from sandbox.receiver import Receiver
+from sandbox.world import World
+from tests.support.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    directory: Path = tmp_path_factory.mktemp("flow")
+    secret = webhook_secret()
+    with Receiver(secret) as receiver, ProcessGroup() as group:
+        world = group.add(World(directory / "world"))
+        deployment = group.add(
+            Deployment(
+                directory / "countersign",
+                world,
+                webhooks=[(receiver.url, secret)],
+                workspace={"allow_without_approval": True},
+            )
+        )
+        with Stack(world, deployment, receiver) as stack:
+            yield stack
+
+
+@pytest.fixture
+def stack(running_stack: Stack) -> Iterator[Stack]:
+    """The stack, whole again after each test: faults cleared, processes up, blocks mined."""
+    yield running_stack
+    running_stack.heal()
