@@ -72,8 +72,10 @@ def exchange(
     deadline = time.monotonic() + seconds
     response = client.send(request, stream=True)
     try:
+        if not inflate:
+            response.headers.pop("content-encoding", None)  # httpx picks its decoder by it when the body is read
         body = bytearray()
-        for chunk in response.iter_bytes() if inflate else response.iter_raw():
+        for chunk in response.iter_bytes():
             body += chunk
             if len(body) > limit:
                 break
