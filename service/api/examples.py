@@ -105,11 +105,11 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
     "links": {"self": _PAGE, "events": f"{_PAGE}/events", "cancel": f"{_PAGE}/cancel"},
 }
 
-CHANGE_REQUESTS: Final[dict[str, Any]] = {"object": "list", "data": [CHANGE_REQUEST], "next_cursor": None}
+CHANGE_REQUESTS: Final[dict[str, Any]] = {"object": "list", "items": [CHANGE_REQUEST], "next_cursor": None}
 
 EVENTS: Final[dict[str, Any]] = {
     "object": "list",
-    "data": [
+    "items": [
         {
             "id": "evt_01980f3ac5e97f1b2c3d4e5f60718294",
             "seq": 1,

@@ -174,7 +174,7 @@ class ChangeRequestList(_Answer):
     """One page, newest first."""
 
     object: Literal["list"] = "list"
-    data: list[ChangeRequestOut]
+    items: list[ChangeRequestOut]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last")
 
 
@@ -195,7 +195,7 @@ class EventList(_Answer):
     """Events in order."""
 
     object: Literal["list"] = "list"
-    data: list[EventOut]
+    items: list[EventOut]
     last_seq: int = Field(description="Give it as `after` to read on")
 
 

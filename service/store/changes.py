@@ -16,21 +16,21 @@ from service.store.transitions import STATE_CHANNEL
 
 _LISTEN_SECONDS: Final = 0.5
 _RECONNECT_SECONDS: Final = 1.0
-_RECHECK_SECONDS: Final = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class StateChanges:
-    """Hears of state changes and wakes who waits for them. A context manager; waits end early when it is left.
+    """Hears of state changes while its context lasts, and wakes who waits for them.
 
     Notifications only ring: who waits reads the row itself, on being rung for and every few seconds besides, so that
     a lost connection delays an answer and never loses it.
     """
 
-    def __init__(self, database: Database) -> None:
-        """Take the database; entering the context begins to listen."""
+    def __init__(self, database: Database, *, recheck_seconds: float = 5.0) -> None:
+        """Take the database, and how often a wait looks without being rung for."""
         self._database = database
+        self._recheck_seconds = recheck_seconds
         self._waiting: defaultdict[str, set[threading.Event]] = defaultdict(set)
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -62,7 +62,7 @@ class StateChanges:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return
-                bell.wait(min(left, _RECHECK_SECONDS))
+                bell.wait(min(left, self._recheck_seconds))
                 bell.clear()
         finally:
             self._forget(request_id, bell)

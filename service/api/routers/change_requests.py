@@ -42,7 +42,13 @@ class ReadQuery(_Query):
     """How to read one change request."""
 
     wait: Annotated[
-        int, Field(ge=0, le=60, description="Answer when the state changes, after at most so many seconds")
+        float,
+        Field(
+            ge=0,
+            le=60,
+            allow_inf_nan=False,
+            description="Answer when the state changes, after at most so many seconds",
+        ),
     ] = 0
     state: Annotated[
         State | None,
@@ -107,7 +113,7 @@ def listing(query: Annotated[ListQuery, Query()], caller: CallerDep) -> ChangeRe
         page = rows[: query.limit]
         approvals = requests.approvals_of(session, page)
     return ChangeRequestList(
-        data=[caller.show.change_request(row, approvals.get(row.id)) for row in page],
+        items=[caller.show.change_request(row, approvals.get(row.id)) for row in page],
         next_cursor=cursors.encode(page[-1].id) if len(rows) > len(page) else None,
     )
 
@@ -148,7 +154,7 @@ def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller
         row = known(requests.get(session, caller.workspace_id, request_id))
         found = requests.events_of(session, row, after=query.after, limit=query.limit)
     return EventList(
-        data=[representation.event(event) for event in found], last_seq=found[-1].seq if found else query.after
+        items=[representation.event(event) for event in found], last_seq=found[-1].seq if found else query.after
     )
 
 
