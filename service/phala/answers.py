@@ -183,7 +183,7 @@ def model_from_details(error: ApiError, shape: type[M]) -> M:
         ApiError: the error itself, if it does not even name a compose hash and an app.
         BadResponse: the facts are of another shape.
     """
-    facts = {detail.field: detail.value for detail in error.details}
+    facts = {detail.field: detail.value for detail in error.details if detail.value is not None}
     if not (facts.get("compose_hash") and facts.get("app_id")):
         raise error
     try:
@@ -210,12 +210,12 @@ def _items(value: object) -> list[object]:
 def _details(value: object, answer: Answer) -> tuple[ErrorDetail, ...]:
     found = []
     for item in _items(value):
-        if isinstance(item, dict) and isinstance(item.get("field"), str) and "value" in item:
+        if isinstance(item, dict) and isinstance(item.get("field"), str):
             message = item.get("message")
             found.append(
                 ErrorDetail(
                     field=item["field"],
-                    value=errors.secret_value(item["field"], item["value"]),
+                    value=errors.secret_value(item["field"], item.get("value")),
                     message=answer.redact(message) if isinstance(message, str) else None,
                 )
             )

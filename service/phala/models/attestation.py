@@ -47,6 +47,6 @@ class CvmAttestation(Model):
     is_online: bool
     is_public: bool = True
     error: str | None = None
-    app_certificates: tuple[dict[str, Any], ...] = ()
+    app_certificates: tuple[dict[str, Any], ...] | None = None
     tcb_info: TcbInfo | None = None
     compose_file: str | None = None

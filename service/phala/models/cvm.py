@@ -151,8 +151,19 @@ class CvmState(Model):
     shutdown_progress: str | None = None
 
 
+class NodeRef(Model):
+    """The machine in an older record."""
+
+    id: int | str
+    name: str | None = None
+    region_identifier: str | None = None
+
+
 class LegacyCvm(Model):
-    """The flat record that the older update endpoints answer. Memory in MB, disk in GB."""
+    """The flat record that the older update endpoints answer. Memory in MB, disk in GB.
+
+    Flags are None where the server does not mention them, right after setting them too.
+    """
 
     id: int | str
     name: str
@@ -166,8 +177,14 @@ class LegacyCvm(Model):
     disk_size: int | None = None
     encrypted_env_pubkey: str | None = None
     instance_type: str | None = None
+    teepod_id: int | str | None = None
+    teepod: NodeRef | None = None
     listed: bool | None = None
     in_progress: bool | None = None
+    public_sysinfo: bool | None = None
+    public_logs: bool | None = None
+    public_tcbinfo: bool | None = None
+    public_urls: tuple[Any, ...] = ()
 
 
 class OperationEvent(Model):
