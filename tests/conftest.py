@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.postgres", "tests.support.redis", "tests.support.processes"]
+pytest_plugins = ["tests.support.postgres", "tests.support.redis"]
 
 _TESTS = Path(__file__).parent
 # A test's room says what it is allowed and how to select it; nobody has to remember a marker.
