@@ -45,7 +45,7 @@ def new_heads(ws_url: str, stop: threading.Event, *, timeout: float = 10.0) -> I
         ) as socket:
             subscription = _subscribe(socket, timeout)
             yield from _heads(socket, subscription, stop)
-    except InvalidURI:
+    except (InvalidURI, ValueError):
         raise Unreachable("the websocket endpoint's URL is not valid", reason=_REASON) from None  # it quotes the URL
     except (OSError, WebSocketException) as error:  # TimeoutError is an OSError
         raise Unreachable(f"websocket endpoint: {type(error).__name__}", reason=_REASON) from error
