@@ -131,7 +131,7 @@ class RealQueueWorld(QueueWorld):
         call = transaction.call
         tx = SafeTx(call.to, bytes.fromhex(call.data[2:]), transaction.nonce, operation=call.operation)
         digest = bytes.fromhex(transaction.safe_tx_hash[2:])
-        signatures = {owner.address: owner_sign(digest, owner) for owner in OWNERS[:2]}
+        signatures = {str(owner.address): owner_sign(digest, owner) for owner in OWNERS[:2]}
         receipt = execute(self.chain, self.safe, tx, signatures)
 
         def indexed() -> bool:
