@@ -8,7 +8,7 @@ NODE_READY := node_modules/.ready
 READY := $(PYTHON_READY) $(NODE_READY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench contracts lock format clean
+.PHONY: help setup demo test check docs bench contracts lock format clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,7 +27,11 @@ check: $(READY) ## Lint, formatting, types, import contracts, compiled contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	node sandbox/contracts/build.mjs --check
+	$(BIN)/python -m scripts.generate_docs --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+docs: $(READY) ## Write the generated parts of docs/ and .env.example
+	$(BIN)/python -m scripts.generate_docs
 
 bench: $(READY) ## Run a benchmark of bench/, as in make bench BENCH=api
 	@test -f "bench/$(BENCH).py" || { echo "make bench: name one with BENCH=: $(patsubst bench/%.py,%,$(wildcard bench/[a-z]*.py))" >&2; exit 2; }
