@@ -19,6 +19,7 @@ from sandbox.wallet import QueuedApproval
 from sandbox.world import World
 
 DEADLINE_SECONDS = 120.0
+POLL_SECONDS = 0.2
 NEW_COMPOSE = """services:
   web:
     image: nginx:1.29
@@ -73,8 +74,14 @@ class Story:
                 raise DemoFailed(f"still {request['state']} after {DEADLINE_SECONDS:.0f} s: {request['reason']}")
             self._get(f"/v1/change-requests/{request_id}?wait=2&state={request['state']}")
 
+    def _hear_of(self, request_id: str, event: str) -> None:
+        """Tell events until one of a name came; owners who do not wait for it are no harm."""
+        while event not in self.times and time.monotonic() - self.started < DEADLINE_SECONDS:
+            self._tell_events(request_id)
+            time.sleep(POLL_SECONDS)
+
     def _tell_events(self, request_id: str) -> None:
-        for event in self._get(f"/v1/change-requests/{request_id}/events?after={self._seen}")["data"]:
+        for event in self._get(f"/v1/change-requests/{request_id}/events?after={self._seen}")["items"]:
             self._seen = event["seq"]
             name = event["type"].removeprefix("change_request.")
             self.times.setdefault(name, round(time.monotonic() - self.started, 1))
@@ -105,11 +112,12 @@ class Story:
             raise DemoFailed("the queue asks for another hash than the one that was prepared")
         return approval
 
-    def approve(self, approval: QueuedApproval) -> str:
+    def approve(self, request_id: str, approval: QueuedApproval) -> str:
         """Two owners sign through the Transaction Service, then it is executed; the transaction hash."""
         for number, owner in enumerate(OWNERS[:2], start=1):
             self.world.wallet.confirm(approval, owner)
             self.say(f"owner {number} signed ({owner.address})")
+        self._hear_of(request_id, "threshold_reached")
         signed = self.world.wallet.get(approval.safe, approval.safe_tx_hash)
         transaction_hash = self.world.wallet.execute(signed)
         self.say(f"executed on chain: {transaction_hash}")
@@ -154,9 +162,9 @@ def _tell(story: Story) -> dict[str, Any]:
     request = story.follow(request_id, {"proposed"})
     if request["state"] != "proposed":
         raise DemoFailed(f"it ended {request['state']}: {request['reason']}")
-    transaction_hash = story.approve(story.check_as_owner(request))
+    transaction_hash = story.approve(request_id, story.check_as_owner(request))
     request = story.follow(request_id, ENDED)
-    expected = len(story.client.get(f"/v1/change-requests/{request_id}/events?limit=100").json()["data"])
+    expected = len(story.client.get(f"/v1/change-requests/{request_id}/events?limit=100").json()["items"])
     story.receiver.wait_for(expected, 15)
     return _summary(story, request, transaction_hash, expected)
 

@@ -110,7 +110,7 @@ class World:
         self.wallet = Wallet(self.safe_service_url, self.chain)
         self.setup = self._load() or self._set_up()
         if not self._automine:
-            self._anvil.rpc("evm_setIntervalMining", [BLOCK_SECONDS])
+            self.mine_by_the_clock()
         return self
 
     def stop(self) -> None:
@@ -121,8 +121,19 @@ class World:
         if self._anvil is not None:
             self.wallet.close()
             self.phala.close()
+            self.chain.rpc.close()
             self._anvil.stop()
             self._anvil = None
+
+    def mine_by_the_clock(self) -> None:
+        """From now on a block comes every ``BLOCK_SECONDS``."""
+        self.anvil.rpc("evm_setAutomine", [False])
+        self.anvil.rpc("evm_setIntervalMining", [BLOCK_SECONDS])
+
+    def mine_on_demand(self) -> None:
+        """From now on a block comes with each transaction only."""
+        self.anvil.rpc("evm_setIntervalMining", [0])
+        self.anvil.rpc("evm_setAutomine", [True])
 
     def process(self, name: str) -> ManagedProcess:
         """The process of ``phala_cloud`` or ``safe_service``, for those who stop and start it."""
@@ -130,11 +141,11 @@ class World:
 
     def add_app(self, *, cvms: int = 1, allow_device: bool = True, name: str = "payments") -> App:
         """Another app contract owned by the Safe, with its CVMs running."""
-        return self._new_app(self.setup.safe, name, cvms, allow_device=allow_device)
+        return self._quickly_new_app(self.setup.safe, name, cvms, allow_device=allow_device)
 
     def add_foreign_app(self) -> App:
         """An app contract that an account owns which is no Safe, with a CVM running."""
-        return self._new_app(None, "foreign", 1, allow_device=True)
+        return self._quickly_new_app(None, "foreign", 1, allow_device=True)
 
     def add_cvm(self, app: App, name: str, device_id: str | None = None) -> str:
         """Another CVM of an app, on the app's device or another; its UUID."""
@@ -177,6 +188,15 @@ class World:
         path.touch(mode=0o600)
         path.write_text(json.dumps(asdict(setup), indent=2))
         return setup
+
+    def _quickly_new_app(self, safe: str | None, name: str, cvms: int, *, allow_device: bool) -> App:
+        """An app without waiting for a block per transaction."""
+        self.mine_on_demand()
+        try:
+            return self._new_app(safe, name, cvms, allow_device=allow_device)
+        finally:
+            if not self._automine:
+                self.mine_by_the_clock()
 
     def _new_app(self, safe: str | None, name: str, cvms: int, *, allow_device: bool) -> App:
         device = secrets.token_bytes(32)

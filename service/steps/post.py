@@ -15,7 +15,7 @@ from service.domain.snapshots import (
 from service.ports import Chain, ProposalIntents, SafeQueue, Signer
 from service.steps.safe_transaction import safe_of, safe_state, verified_approval
 
-_FIRST_LOOK_SECONDS: Final = 5.0
+_FIRST_LOOK_SECONDS: Final = 1.0
 
 
 def post(

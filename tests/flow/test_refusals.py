@@ -90,7 +90,7 @@ def test_bad_bodies_are_problems_that_say_what_to_do(stack: Stack):
     malformed = stack.client.post("/v1/change-requests", content=b"{", headers={"content-type": "application/json"})
     assert malformed.status_code == 400
     listed = stack.client.get("/v1/change-requests", params={"cvm_id": cvm})
-    assert listed.json()["data"] == []
+    assert listed.json()["items"] == []
 
 
 def _other_case(address: str) -> str:

@@ -17,7 +17,7 @@ def _arrive(stack: Stack, state: str, request_id: str) -> None:
     if state == "proposed":
         return
     if state == "executed":
-        stack.hold_blocks()
+        stack.world.mine_on_demand()
     stack.execute(stack.sign(request_id))
     stack.wait_for(request_id, state)
 
@@ -60,7 +60,7 @@ def test_it_completes_with_one_proposal_and_one_commit(stack: Stack, state: str,
         stack.flush_broker()
         stack.kill("worker")
         stack.restart("worker")
-    stack.let_blocks_come()
+    stack.world.mine_by_the_clock()
     if stack.get(request_id)["state"] in {"received", "prepared", "proposed"}:
         stack.approve(request_id)
 

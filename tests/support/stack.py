@@ -17,7 +17,7 @@ from sandbox.chain.safes import approve_and_execute
 from sandbox.deployment import PROCESSES, Deployment
 from sandbox.receiver import Receiver
 from sandbox.wallet import QueuedApproval
-from sandbox.world import BLOCK_SECONDS, App, World
+from sandbox.world import App, World
 from service.phala import PhalaCloud
 from service.phala.models.updates import PatchPrepared
 
@@ -82,7 +82,7 @@ class Stack:
     def events(self, request_id: str) -> list[Json]:
         answer = self.client.get(f"/v1/change-requests/{request_id}/events", params={"limit": 100})
         assert answer.status_code == 200, answer.text
-        return answer.json()["data"]
+        return answer.json()["items"]
 
     def event_names(self, request_id: str) -> list[str]:
         return [event["type"].removeprefix("change_request.") for event in self.events(request_id)]
@@ -182,19 +182,10 @@ class Stack:
         with redis.Redis.from_url(self.deployment.redis_url) as broker:
             broker.flushall()
 
-    def hold_blocks(self) -> None:
-        """From now on a block comes with a transaction only."""
-        self.world.anvil.rpc("evm_setIntervalMining", [0])
-        self.world.anvil.rpc("evm_setAutomine", [True])
-
-    def let_blocks_come(self) -> None:
-        self.world.anvil.rpc("evm_setAutomine", [False])
-        self.world.anvil.rpc("evm_setIntervalMining", [BLOCK_SECONDS])
-
     def heal(self) -> None:
         self.world.phala.clear_faults()
         self.safe_faults.delete("/faults")
-        self.let_blocks_come()
+        self.world.mine_by_the_clock()
         for name in PROCESSES:
             if not self.deployment.process(name).running:
                 self.restart(name)
