@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 
 from service.api import handlers
 from service.api.auth import ApiKeys
-from service.api.description import ALWAYS, DESCRIPTION, DescribedApi
+from service.api.description import DESCRIPTION, KEYED, OPEN, DescribedApi
 from service.api.middleware import BodyLimit, RequestIds
 from service.api.routers import change_requests, probes
 from service.api.waiting import MOST_WAITING, WaitingRoom
@@ -41,13 +41,14 @@ def create_app(parts: ApiParts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.api_keys = ApiKeys(parts.api_keys)
+    app.state.workspace_ids = {}  # by slug, as they are met; a workspace keeps its id
     app.state.waiting = WaitingRoom(StateChanges(parts.database))
     app.add_exception_handler(HTTPException, handlers.on_http_exception)
     app.add_exception_handler(RequestValidationError, handlers.on_validation_error)
     for fault in UNAVAILABLE:
         app.add_exception_handler(fault, handlers.on_unavailable)
-    app.include_router(change_requests.router, responses=ALWAYS)
-    app.include_router(probes.router)
+    app.include_router(change_requests.router, responses=KEYED)
+    app.include_router(probes.router, responses=OPEN)
     return app
 
 

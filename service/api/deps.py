@@ -44,11 +44,18 @@ def get_caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | Non
     """
     parts: ApiParts = request.app.state.parts
     slug: str = request.state.workspace
-    workspace_id = workspaces.id_of(parts.database, slug)
+    ids: dict[str, str] = request.app.state.workspace_ids
+    if slug not in ids:
+        ids[slug] = _id_of(parts.database, slug)
+    show = Representer(slug, parts.chains, parts.database.public_url)
+    return Caller(ids[slug], parts, request.app.state.waiting, show)
+
+
+def _id_of(database: Database, slug: str) -> str:
+    workspace_id = workspaces.id_of(database, slug)
     if workspace_id is None:
         raise Problem(WORKSPACE_MISSING, f"The workspace {slug} is not in the database: its operator creates it.")
-    show = Representer(slug, parts.chains, parts.database.public_url)
-    return Caller(workspace_id, parts, request.app.state.waiting, show)
+    return workspace_id
 
 
 def known(row: ChangeRequest | None) -> ChangeRequest:

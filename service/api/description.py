@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from service.api.examples import ANSWERS
 from service.api.problems import INTERNAL_ERROR, MEDIA_TYPE, UNAUTHORIZED, ProblemBody, ProblemType
 
 Responses = dict[int | str, dict[str, Any]]
@@ -15,24 +16,18 @@ Carries changes of Phala Cloud CVMs from the wish to the running compose hash, o
 Authenticate with `Authorization: Bearer <API key>`. Errors are `application/problem+json`; `type` is stable, and each
 is explained at `/problems/<slug>`. Every answer has an `X-Request-Id`.
 """
+_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 _REQUEST_ID_EXAMPLE: Final = "req_5f0c1f6d8a2b4c3e9d7a6b5c4d3e2f10"
 
 
 def example(
-    status: int,
-    value: object,
-    description: str,
-    *,
-    headers: Sequence[str] = (),
-    media_type: str = "application/json",
+    status: int, name: str, description: str, *, headers: Sequence[str] = (), media_type: str = "application/json"
 ) -> Responses:
-    """A success with an example of its body."""
-    response: dict[str, Any] = {
-        "description": description,
-        "content": {media_type: {"example": value}},
-    }
+    """A success with the example ``name`` of ``service.api.examples.ANSWERS``."""
+    reference = {name: {"$ref": f"#/components/examples/{name}"}}
+    response: dict[str, Any] = {"description": description, "content": {media_type: {"examples": reference}}}
     if headers:
-        response["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
+        response["headers"] = {header: {"schema": {"type": "string"}} for header in headers}
     return {status: response}
 
 
@@ -44,7 +39,7 @@ def failures(*kinds: ProblemType) -> Responses:
             kind.status,
             {
                 "description": kind.title,
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+                "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}},
             },
         )
         if kind.title not in response["description"]:
@@ -63,11 +58,18 @@ def _example(kind: ProblemType) -> dict[str, Any]:
     }
 
 
-ALWAYS: Final = failures(UNAUTHORIZED, INTERNAL_ERROR)
+# "default" also keeps FastAPI from adding a 422 of its own form.
+_OTHERS: Final[Responses] = {
+    "default": {"description": "Any other problem", "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+}
+OPEN: Final = failures(INTERNAL_ERROR) | _OTHERS
+"""What every operation can answer."""
+KEYED: Final = failures(UNAUTHORIZED, INTERNAL_ERROR) | _OTHERS
+"""What every operation that needs an API key can answer."""
 
 
 class DescribedApi(FastAPI):
-    """FastAPI whose description knows the schema of problems."""
+    """FastAPI whose description has the schema of problems and the examples of answers."""
 
     def openapi(self) -> dict[str, Any]:
         """See FastAPI's "Extending OpenAPI"."""
@@ -77,4 +79,6 @@ class DescribedApi(FastAPI):
             schemas = document["components"]["schemas"]
             schemas.update(schema.pop("$defs", {}))
             schemas["Problem"] = schema
+            # Put in here, because FastAPI drops nulls from what it writes.
+            document["components"]["examples"] = {name: {"value": value} for name, value in ANSWERS.items()}
         return super().openapi()

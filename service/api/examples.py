@@ -2,6 +2,9 @@
 
 from typing import Any, Final
 
+from service.api.problem_pages import section
+from service.api.problems import NOT_FOUND
+
 _ID: Final = "cr_01980f3ac5e97f1b2c3d4e5f60718293"
 _HASH: Final = "0x9f91439e3f3c2a5d8c0f6a1b7e4d2c9b8a7f6e5d4c3b2a190807f6e5d4c3b2a1"
 _DEVICE: Final = "0x3c1d0b5e7a9f8e6d4c2b1a0f9e8d7c6b5a4938271605f4e3d2c1b0a998877665"
@@ -120,4 +123,13 @@ EVENTS: Final[dict[str, Any]] = {
         }
     ],
     "last_seq": 1,
+}
+
+ANSWERS: Final[dict[str, Any]] = {
+    "ChangeRequest": CHANGE_REQUEST,
+    "ChangeRequests": CHANGE_REQUESTS,
+    "Events": EVENTS,
+    "Alive": {"status": "ok"},
+    "Ready": {"status": "ready"},
+    "ProblemPage": section(NOT_FOUND),
 }

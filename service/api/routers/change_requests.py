@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from service.api import cursors, examples, representation, submissions
+from service.api import cursors, representation, submissions
 from service.api.bodies import SUBMIT_EXAMPLES, SubmitBody
 from service.api.deps import CallerDep, RequestId, known
 from service.api.description import example, failures
@@ -78,7 +78,7 @@ class EventsQuery(_Query):
     "",
     status_code=202,
     summary="Submit a change request",
-    responses=example(202, examples.CHANGE_REQUEST, "Stored", headers=["Location"])
+    responses=example(202, "ChangeRequest", "Stored", headers=["Location"])
     | failures(
         MALFORMED_JSON,
         NOT_PERMITTED,
@@ -102,7 +102,7 @@ def submit(
 @router.get(
     "",
     summary="List change requests",
-    responses=example(200, examples.CHANGE_REQUESTS, "One page, newest first") | failures(INVALID_REQUEST),
+    responses=example(200, "ChangeRequests", "One page, newest first") | failures(INVALID_REQUEST),
 )
 def listing(query: Annotated[ListQuery, Query()], caller: CallerDep) -> ChangeRequestList:
     """List the workspace's change requests, newest first."""
@@ -128,7 +128,7 @@ def _read(caller: CallerDep, request_id: str) -> ChangeRequestOut:
 @router.get(
     "/{request_id}",
     summary="Read a change request",
-    responses=example(200, examples.CHANGE_REQUEST, "The change request")
+    responses=example(200, "ChangeRequest", "The change request")
     | failures(NOT_FOUND, INVALID_REQUEST, TOO_MANY_WAITING),
 )
 def read(request_id: RequestId, query: Annotated[ReadQuery, Query()], caller: CallerDep) -> ChangeRequestOut:
@@ -146,7 +146,7 @@ def read(request_id: RequestId, query: Annotated[ReadQuery, Query()], caller: Ca
 @router.get(
     "/{request_id}/events",
     summary="List the events of a change request",
-    responses=example(200, examples.EVENTS, "Events in order") | failures(NOT_FOUND, INVALID_REQUEST),
+    responses=example(200, "Events", "Events in order") | failures(NOT_FOUND, INVALID_REQUEST),
 )
 def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller: CallerDep) -> EventList:
     """List what happened, in order: the timeline, and the same data that webhooks carry."""
@@ -162,8 +162,7 @@ def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller
     "/{request_id}/cancel",
     status_code=202,
     summary="Cancel a change request",
-    responses=example(202, examples.CHANGE_REQUEST, "The wish is stored")
-    | failures(NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
+    responses=example(202, "ChangeRequest", "The wish is stored") | failures(NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
 )
 def cancel(request_id: RequestId, caller: CallerDep) -> ChangeRequestOut:
     """Ask to cancel. The state turns `cancelled` soon after; to ask twice changes nothing."""

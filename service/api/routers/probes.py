@@ -14,7 +14,7 @@ router = APIRouter(tags=["service"])
 _PAGES = {kind.slug: kind for kind in PROBLEMS}
 
 
-@router.get("/healthz", summary="Liveness", responses=example(200, {"status": "ok"}, "The process answers"))
+@router.get("/healthz", summary="Liveness", responses=example(200, "Alive", "The process answers"))
 def healthz() -> Health:
     """Answer as long as the process lives; looks at nothing else."""
     return Health(status="ok")
@@ -23,7 +23,7 @@ def healthz() -> Health:
 @router.get(
     "/readyz",
     summary="Readiness",
-    responses=example(200, {"status": "ready"}, "Requests can be served") | failures(UNAVAILABLE, NOT_MIGRATED),
+    responses=example(200, "Ready", "Requests can be served") | failures(UNAVAILABLE, NOT_MIGRATED),
 )
 def readyz(request: Request) -> Health:
     """Answer whether the database is reachable and migrated to this version."""
@@ -36,7 +36,7 @@ def readyz(request: Request) -> Health:
     "/problems/{slug}",
     summary="What a type of problem means",
     response_class=PlainTextResponse,
-    responses=example(200, section(NOT_FOUND), "The page", media_type="text/plain") | failures(NOT_FOUND),
+    responses=example(200, "ProblemPage", "The page", media_type="text/plain") | failures(NOT_FOUND),
 )
 def problem_page(slug: str) -> PlainTextResponse:
     """Explain the `type` of a problem, as Markdown."""

@@ -1,0 +1,103 @@
+"""The OpenAPI document, and the page of problems."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import SecretStr
+
+from service.api import problem_pages, problems
+from service.api.app import create_app
+from service.api.bodies import SubmitBody
+from service.api.problems import MEDIA_TYPE, PROBLEMS, ProblemType
+from service.domain.reasons import Reason
+from service.store.database import Database, make_engine
+from service.wiring import ApiParts
+from tests.support import rows
+from tests.support.fakes import FixedClock
+
+Json = dict[str, Any]
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def document() -> Json:
+    """The document as it is served; nothing is connected to."""
+    database = Database(make_engine("postgresql://nobody@localhost/none"), rows.sealer())
+    app = create_app(ApiParts(database, FixedClock(), {"acme": SecretStr("key")}, {}))
+    described: Json = json.loads(json.dumps(app.openapi()))
+    return described
+
+
+def operations(document: Json) -> Iterator[tuple[str, Json]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def examples(document: Json, content: Json) -> list[object]:
+    found = []
+    for example in content.get("examples", {}).values():
+        name = example.get("$ref", "").removeprefix("#/components/examples/")
+        found.append((document["components"]["examples"][name] if name else example)["value"])
+    return found
+
+
+def test_every_operation_has_valid_examples_of_its_success(document: Json):
+    for name, operation in operations(document):
+        (success,) = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+        for content in success["content"].values():
+            assert examples(document, content), name
+            for value in examples(document, content):
+                check(document, content["schema"], value)
+
+
+def test_every_body_has_valid_examples(document: Json):
+    bodies = [operation["requestBody"] for _, operation in operations(document) if "requestBody" in operation]
+    assert bodies
+    for body in bodies:
+        content = body["content"]["application/json"]
+        assert len(examples(document, content)) == 2
+        for value in examples(document, content):
+            check(document, content["schema"], value)
+            SubmitBody.model_validate(value)
+
+
+def test_every_problem_of_an_operation_is_described(document: Json):
+    for name, operation in operations(document):
+        failures = {status: answer for status, answer in operation["responses"].items() if not status.startswith("2")}
+        if "/v1/" in name:
+            assert {"401", "500"} <= set(failures), name
+            assert operation["security"] == [{"ApiKey": []}]
+        for status, answer in failures.items():
+            content = answer["content"][MEDIA_TYPE]
+            for value in examples(document, content):
+                check(document, content["schema"], value)
+                assert isinstance(value, dict)
+                assert str(value["status"]) == status
+        assert "default" in failures
+
+
+def check(document: Json, schema: Json, value: object) -> None:
+    Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+
+
+def test_the_document_speaks_of_no_other_errors(document: Json):
+    assert document["openapi"].startswith("3.1")
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_the_page_of_errors_is_up_to_date():
+    assert (ROOT / "docs/errors.md").read_text() == problem_pages.errors_page()
+
+
+def test_the_page_has_every_problem_and_every_reason():
+    kinds = [value for value in vars(problems).values() if isinstance(value, ProblemType)]
+    assert sorted(kinds, key=lambda kind: kind.slug) == sorted(PROBLEMS, key=lambda kind: kind.slug)
+    assert len({kind.slug for kind in PROBLEMS}) == len(PROBLEMS)
+    page = problem_pages.errors_page()
+    assert all(f"## {kind.slug}\n" in page for kind in PROBLEMS)
+    assert all(f"| `{reason.value}` |" in page for reason in Reason)
