@@ -14,7 +14,7 @@ from tests.support.fake_chain import FakeChain
 from tests.support.fake_safe_queue import FakeSafeQueue
 from tests.support.fakes import FakeSigner, RecordingProposalIntents
 
-QUEUED = ProposalOutcome(ProposalState.QUEUED, 5.0, transaction_state=SafeTransactionState.QUEUED, threshold=2)
+QUEUED = ProposalOutcome(ProposalState.QUEUED, 1.0, transaction_state=SafeTransactionState.QUEUED, threshold=2)
 
 
 @pytest.fixture
