@@ -7,6 +7,8 @@ it was told (proposals, confirmations, delegates) is kept in one SQLite file and
     with running(tmp_path / "safe.sqlite", rpc_url=anvil.rpc_url) as address:
         httpx.get(f"{address}/api/v1/safes/{safe}/")
 
+`control.Control` is the Python helper that makes it lag and misbehave, and says what it was asked.
+
 api-kit takes `address + "/api"` as its txServiceUrl, safe-eth-py takes `address`. Below `/_sandbox/` are the controls:
 
     POST   /_sandbox/faults    misbehave at coming requests (see `phala_cloud.faults.Fault`; paths are full ones)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 
@@ -41,6 +42,7 @@ def create_app(database_path: Path, rpc_url: str, *, now: clock.Clock = clock.sy
     app.state.ledger = Ledger(service)
     app.add_exception_handler(errors.ApiError, errors.answer_api_error)
     app.add_exception_handler(RequestValidationError, errors.answer_not_found)  # a version that does not exist
+    app.add_exception_handler(httpx.HTTPError, errors.answer_node_gone)
     app.add_exception_handler(404, errors.answer_not_found)
     app.add_exception_handler(405, errors.answer_not_allowed)
     app.add_middleware(FrontDoor, faults=app.state.faults, ledger=app.state.ledger)

@@ -38,6 +38,11 @@ def answer_not_found(_request: Request, _error: Exception) -> Response:
     return Response(page, 404, media_type="text/html")
 
 
+def answer_node_gone(_request: Request, _error: Exception) -> Response:
+    """Exception handler for a node that does not answer."""
+    return JSONResponse({"detail": "Node connection error"}, 503)
+
+
 def server_error_page() -> Response:
     """What Django answers when its own code fails."""
     page = "<!doctype html><title>Server Error (500)</title><h1>Server Error (500)</h1>"

@@ -14,6 +14,7 @@ from sandbox.safe_service.service import Service
 logger = logging.getLogger(__name__)
 _TOPICS = [SAFE_SETUP, SAFE_TX, *EXECUTION, APPROVE_HASH, *OWNER_CHANGES]
 _RANGE = 1000  # blocks of one eth_getLogs
+_REMEMBERED = 1000  # blocks; a deeper reorganisation is indexed from the beginning
 
 
 class Indexer:
@@ -71,7 +72,7 @@ class Indexer:
         if last_hash is None:
             return
         logs_filter = {"fromBlock": hex(start), "toBlock": hex(end), "topics": [_TOPICS]}
-        logs = [Log.parse(raw) for raw in self._rpc("eth_getLogs", [logs_filter])]
+        logs = self._of_safes([Log.parse(raw) for raw in self._rpc("eth_getLogs", [logs_filter])])
         blocks = {log.block_number: log.block_hash for log in logs} | {end: last_hash}
         gathered = executions.gather(self._rpc, logs)
         changed = {log.address: log.block_number for log in logs if log.topic in OWNER_CHANGES}
@@ -85,6 +86,7 @@ class Indexer:
                 self._apply_state(safe, changed[safe], owners, threshold, nonce)
             for number, block_hash in blocks.items():
                 self._database.insert("blocks", {"number": number, "hash": block_hash})
+            self._database.run("DELETE FROM blocks WHERE number < ?", [end - _REMEMBERED])
 
     def _state(self, safe: str, block: int) -> tuple[list[str], int, int]:
         chain, at = self._service.chain, hex(block)
@@ -107,13 +109,16 @@ class Indexer:
                 or_ignore=True,
             )
             self._database.run("UPDATE transactions SET threshold = ? WHERE safe = ?", [threshold, log.address])
-        elif log.topic == APPROVE_HASH and self._knows(log.address):
+        elif log.topic == APPROVE_HASH:
             executions.apply_approval(self._database, log, gathered)
-        elif log.topic in EXECUTION and self._knows(log.address):
+        elif log.topic in EXECUTION:
             executions.apply_execution(self._service, log, gathered)
 
-    def _knows(self, safe: str) -> bool:
-        return self._database.one("SELECT 1 FROM safes WHERE address = ?", [safe]) is not None
+    def _of_safes(self, logs: list[Log]) -> list[Log]:
+        """Leave out other contracts' logs: several of the topics are common."""
+        known = {row["address"] for row in self._database.all("SELECT address FROM safes")}
+        known |= {log.address for log in logs if log.topic == SAFE_SETUP}
+        return [log for log in logs if log.address in known]
 
     def _apply_state(self, safe: str, block: int, owners: list[str], threshold: int, nonce: int) -> None:
         """Take over owners and threshold; pending Safe transactions follow, past ones keep theirs."""

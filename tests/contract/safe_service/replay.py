@@ -60,7 +60,7 @@ class Replay:
         for exchange in EXCHANGES:
             self._remember(exchange["response"]["body"])
 
-    def _remember(self, content: Any) -> None:  # noqa: ANN401 - any JSON
+    def _remember(self, content: Any) -> None:
         if isinstance(content, dict) and "confirmations" in content:
             self.transactions[content["safeTxHash"]] = content  # the last representation knows most
         elif isinstance(content, dict):
@@ -113,7 +113,7 @@ def deploy_reverting(replay: Replay) -> None:
     replay.chain.rpc("anvil_setCode", [REVERTING_CONTRACT, "0x60006000fd"])  # revert(0, 0)
 
 
-def propose(prefix: str, **changes: Any) -> Step:  # noqa: ANN401 - fields of a JSON body
+def propose(prefix: str, **changes: Any) -> Step:
     """File a proposal that was not kept, as its later representation shows it."""
 
     def step(replay: Replay) -> None:
@@ -217,7 +217,7 @@ def propose_last_hundred(replay: Replay) -> None:
             propose(tx_hash)(replay)
 
 
-def recorded_request(exchange_id: str, status: int, **changes: Any) -> Step:  # noqa: ANN401 - fields of a JSON body
+def recorded_request(exchange_id: str, status: int, **changes: Any) -> Step:
     """The request of an exchange, sent once before it (or changed)."""
 
     def step(replay: Replay) -> None:
