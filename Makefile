@@ -61,7 +61,7 @@ clean: ## Remove caches and var/; what is installed stays
 define CHECK_TOOLS
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	echo "make setup: Python 3.11 or newer is needed; name one with PYTHON=, as in make setup PYTHON=python3.11" >&2; exit 2; }
-@node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || { \
+@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || { \
 	echo "make setup: Node.js 20 or newer is needed on PATH" >&2; exit 2; }
 @command -v npm >/dev/null || { echo "make setup: npm is needed on PATH" >&2; exit 2; }
 endef

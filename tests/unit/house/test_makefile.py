@@ -73,7 +73,7 @@ def test_a_changed_pin_is_installed_before_anything_else(project: Path, pin: str
         ("exit 1", "exit 0", "Python 3.11 or newer is needed"),
         (f'exec {sys.executable} "$@"', "exit 1", "Node.js 20 or newer is needed"),
         (f'exec {sys.executable} "$@"', None, "Node.js 20 or newer is needed"),
-        (f'exec {sys.executable} "$@"', "exit 0", "npm is needed"),
+        (f'exec {sys.executable} "$@"', f'exec {shutil.which("node")} "$@"', "npm is needed"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(project: Path, python: str, node: str | None, message: str):
