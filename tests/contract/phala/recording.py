@@ -6,7 +6,7 @@ import json
 import threading
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -47,19 +47,32 @@ class Recorded:
 
 @dataclass
 class RecordingServer:
+    """Plays one list of answers, or one for each first segment of the path (so that many calls can be told apart)."""
+
     url: str
     requests: list[Recorded] = field(default_factory=list)
     answers: deque[dict[str, Any]] = field(default_factory=deque)
+    answers_below: dict[str, deque[dict[str, Any]]] = field(default_factory=dict)
 
     def play(self, answers: Iterable[dict[str, Any]]) -> None:
         """Answer with these, one each; the last one again and again."""
         self.requests.clear()
         self.answers = deque(answers)
 
-    def next_answer(self) -> dict[str, Any]:
-        if not self.answers:
+    def play_below(self, segment: str, answers: Iterable[dict[str, Any]]) -> None:
+        """The same for the paths below one segment."""
+        self.answers_below[segment] = deque(answers)
+
+    def requests_below(self, segment: str) -> list[Recorded]:
+        """What was recorded there, as if it had been sent to the root."""
+        start = f"/{segment}/"
+        return [replace(r, target=r.target[len(start) - 1 :]) for r in self.requests if r.target.startswith(start)]
+
+    def next_answer(self, target: str) -> dict[str, Any]:
+        answers = self.answers_below.get(target.split("/")[1], self.answers)
+        if not answers:
             return {"status": 404, "body": {"detail": "no answer prepared"}}
-        return self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
+        return answers.popleft() if len(answers) > 1 else answers[0]
 
 
 def _content(answer: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
@@ -83,7 +96,7 @@ def recording_server() -> Iterator[RecordingServer]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             kept = {name: value for name, value in headers.items() if name not in UNIMPORTANT_HEADERS}
             state.requests.append(Recorded(self.command, self.path, kept, body.decode()))
-            answer = state.next_answer()
+            answer = state.next_answer(self.path)
             content, sent = _content(answer)
             self.send_response(answer["status"], answer.get("reason"))
             for name, value in sent.items():
