@@ -1,26 +1,24 @@
 """The chain adapter against endpoints that lie, stall, err or answer garbage: a fault, never a wrong yes or no."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.adapters.chain import JsonRpcChain
-from service.domain.chain import TOPICS, Block
+from service.domain.chain import Block
 from service.domain.errors import CountersignError, Nonsense, StateUnavailable, Unreachable
 from service.domain.finality import FINALIZED, SAFE, Confirmations, Finality
 from service.domain.reasons import Reason
-from tests.support.hostile_http import Behaviour, Drip, HangUp, Request, RpcSays, Say, Stall, rpc, serving
+from tests.support.hostile_http import Behaviour, Drip, HangUp, Request, Say, Stall, rpc, serving
+from tests.support.hostile_rpc import always, chain_of, says
 
 APP, SAFE_ADDRESS = "0x" + "aA" * 20, "0x" + "bb" * 20
 HASH, DEVICE = "0x" + "9f" * 32, "0x" + "7b" * 32
 AT = Block(100, "0x" + "11" * 32)
-TOPIC = next(iter(TOPICS))
 Read = Callable[[JsonRpcChain], object]
 PINNED: dict[str, Read] = {
     "allowed": lambda chain: chain.allowed(APP, HASH, DEVICE, AT),
@@ -36,40 +34,6 @@ READS: dict[str, Read] = {
 }
 every_read = pytest.mark.parametrize("read", READS.values(), ids=READS)
 every_pinned_read = pytest.mark.parametrize("read", PINNED.values(), ids=PINNED)
-
-
-@contextmanager
-def chain_of(*behaviours: Callable[[Request], Behaviour], finality: Finality = FINALIZED) -> Iterator[JsonRpcChain]:
-    """The adapter over one server per behaviour."""
-    transport = _ByHost({f"rpc{index}.test": behave for index, behave in enumerate(behaviours)})
-    chain = JsonRpcChain(
-        31337, [f"http://{host}/key-s3cret" for host in transport.hosts], finality, transport=transport
-    )
-    yield chain
-    chain.close()
-
-
-class _ByHost(httpx.BaseTransport):
-    """Answers by host name, without a network."""
-
-    def __init__(self, hosts: dict[str, Callable[[Request], Behaviour]]) -> None:
-        self.hosts = hosts
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        behaviour = self.hosts[request.url.host](Request(request.method, request.url.path, {}, request.read()))
-        assert isinstance(behaviour, Say)
-        return httpx.Response(behaviour.status, content=behaviour.body, headers=behaviour.headers)
-
-
-def always(result: object) -> Callable[[Request], Behaviour]:
-    return rpc(lambda _method, _params: result)
-
-
-def says(code: int, message: str, data: object = None) -> Callable[[Request], Behaviour]:
-    def answer(_method: str, _params: list[Any]) -> None:
-        raise RpcSays(code, message, data)
-
-    return rpc(answer)
 
 
 @every_read
@@ -207,80 +171,6 @@ def test_an_endpoint_that_failed_is_not_asked_first_again():
 def test_a_flag_that_is_no_bool_is_nonsense(flag: object):
     with chain_of(always(flag)) as chain, pytest.raises(Nonsense):
         chain.allowed(APP, HASH, DEVICE, AT)
-
-
-def log(**changes: object) -> dict[str, object]:
-    members = {
-        "address": APP,
-        "topics": [TOPIC],
-        "data": HASH,
-        "blockNumber": "0x5f",
-        "blockHash": "0x" + "22" * 32,
-        "transactionHash": "0x" + "33" * 32,
-        "logIndex": "0x1",
-        "removed": False,
-    }
-    return {name: value for name, value in (members | changes).items() if value is not ...}
-
-
-def facts(logs: object) -> list[tuple[int, int]]:
-    with chain_of(always(logs)) as chain:
-        return [(fact.block.number, fact.log_index) for fact in chain.facts(90, 100)]
-
-
-def test_logs_are_normalised_and_ordered():
-    shuffled = [log(logIndex="0x2"), log(blockNumber="0x5a"), log(logIndex="0x1", removed=...)]
-    assert facts(shuffled) == [(90, 1), (95, 1), (95, 2)]
-    with chain_of(always([log(data=HASH.upper().replace("X", "x"))])) as chain:
-        (fact,) = chain.facts(90, 100)
-    assert (fact.app_contract, fact.value) == ("0xaAaAaAaaAaAaAaaAaAAAAAAAAaaaAaAaAaaAaaAa", HASH)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"removed": True},
-        {"topics": [TOPIC, HASH]},
-        {"data": "0x"},
-        {"data": HASH + "00" * 32},
-    ],
-    ids=["removed", "indexed look-alike", "no data", "long data"],
-)
-def test_logs_that_are_no_allowlist_events_are_left_out(changes: dict[str, object]):
-    assert facts([log(**changes), log(logIndex="0x9")]) == [(95, 9)]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"topics": ["0x" + "44" * 32]},
-        {"topics": []},
-        {"topics": None},
-        {"blockNumber": "0x59"},
-        {"blockNumber": "0x65"},
-        {"blockNumber": "95"},
-        {"blockNumber": None},
-        {"blockNumber": "0x" + "f" * 16},
-        {"blockHash": None},
-        {"blockHash": "0x22"},
-        {"transactionHash": ...},
-        {"logIndex": 1},
-        {"address": "0x" + "aa" * 19},
-        {"address": None},
-        {"data": "9f" * 32},
-        {"removed": "false"},
-    ],
-    ids=str,
-)
-def test_logs_that_were_not_asked_for_are_nonsense(changes: dict[str, object]):
-    with pytest.raises(Nonsense):
-        facts([log(), log(logIndex="0x2", **changes) if "logIndex" not in changes else log(**changes)])
-
-
-@pytest.mark.parametrize("logs", [None, {}, "0x", [None], [[]], [log(), log()]], ids=str)
-def test_an_answer_that_is_no_list_of_logs_is_nonsense(logs: object):
-    with pytest.raises(Nonsense):
-        facts(logs)
 
 
 def blocks(by_name: dict[str, object]) -> Callable[[Request], Behaviour]:
