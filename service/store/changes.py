@@ -14,7 +14,7 @@ from service.store.database import Database
 from service.store.tables import ChangeRequest
 from service.store.transitions import STATE_CHANNEL
 
-_LISTEN_SECONDS: Final = 0.5
+_LISTEN_SECONDS: Final = 0.1
 _RECONNECT_SECONDS: Final = 1.0
 
 log = logging.getLogger(__name__)

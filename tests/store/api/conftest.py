@@ -1,0 +1,53 @@
+"""The API on a database of the test's own."""
+
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from service.store.database import Database, make_engine
+from service.wiring import ApiParts, ChainLinks
+from tests.support import rows
+from tests.support.fakes import FixedClock
+from tests.support.postgres import NewDatabase
+from tests.support.served_api import KEYS, Api, serving
+
+CHAINS = {
+    8453: ChainLinks("base", "https://app.safe.global", "https://basescan.org"),
+    rows.CHAIN_ID: ChainLinks("local", "https://safe.example/", "https://explorer.example/"),
+}
+
+
+def _parts(database: Database) -> ApiParts:
+    keys = {slug: SecretStr(key) for slug, key in KEYS.items()}
+    return ApiParts(database=database, clock=FixedClock(rows.NOW), api_keys=keys, chains=CHAINS)
+
+
+@pytest.fixture
+def parts(database: Database) -> ApiParts:
+    return _parts(database)
+
+
+@pytest.fixture
+def workspaces(database: Database) -> dict[str, str]:
+    """Ids of two workspaces by slug."""
+    return {slug: rows.workspace(database, slug) for slug in ("acme", "other")}
+
+
+@pytest.fixture
+def api(parts: ApiParts, workspaces: dict[str, str]) -> Iterator[Api]:
+    assert len(workspaces) == 2
+    with serving(parts) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def idle_api(new_database: NewDatabase) -> Iterator[Api]:
+    """An API shared by tests that store nothing."""
+    with new_database() as url:
+        database = Database(make_engine(url), rows.sealer())
+        for slug in ("acme", "other"):
+            rows.workspace(database, slug)
+        with serving(_parts(database)) as served:
+            yield served
+        database.engine.dispose()

@@ -1,0 +1,54 @@
+"""The API served by a real server, and clients of it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from service.api.app import create_app
+from service.wiring import ApiParts
+
+KEYS = {"acme": "key-of-acme", "other": "key-of-other", "gone": "key-of-a-workspace-that-is-not-there"}
+
+
+@dataclass(frozen=True)
+class Api:
+    """The API as its callers meet it, and the application behind it."""
+
+    url: str
+    app: FastAPI
+    acme: httpx.Client
+    other: httpx.Client
+    nobody: httpx.Client
+
+
+@contextmanager
+def serving(parts: ApiParts) -> Iterator[Api]:
+    """Serve an API over given parts for as long as the context lasts."""
+    app = create_app(parts)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none", lifespan="on"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.005)
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        url = f"http://{host}:{port}"
+        with ExitStack() as stack:
+            acme, other = (stack.enter_context(_client(url, KEYS[slug])) for slug in ("acme", "other"))
+            yield Api(url, app, acme, other, stack.enter_context(_client(url, None)))
+    finally:
+        app.state.waiting.changes.close()
+        server.should_exit = True
+        thread.join()
+
+
+def _client(url: str, key: str | None) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
