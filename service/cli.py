@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
 
 from service import settings as configuration
 from service.settings import Settings, SettingsError
@@ -95,13 +94,14 @@ def migrate(
 ) -> None:
     """Bring the database to this version's migrations. Safe to run again."""
     from service.store import migrate as migrations  # noqa: PLC0415
+    from service.store.database import DatabaseFault, faults_in_one_line  # noqa: PLC0415
 
     url = _load().need("database_url").get_secret_value()
     try:
-        migrations.upgrade(url, revision)
-    except SQLAlchemyError as error:
-        line = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be migrated: {line}") from error
+        with faults_in_one_line():
+            migrations.upgrade(url, revision)
+    except DatabaseFault as fault:
+        raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be migrated: {fault}") from fault
     typer.echo("the database is at the newest migration")
 
 

@@ -9,13 +9,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-
 from service.domain.errors import Unreachable
 from service.domain.finality import parse_finality
 from service.settings import PREFIX, Settings, SettingsError
 from service.store import migrate, workspaces
-from service.store.database import Database, make_engine
+from service.store.database import Database, DatabaseFault, faults_in_one_line, make_engine
 from service.store.leases import LeaseKeeper
 from service.store.sealing import Sealer
 
@@ -124,17 +122,13 @@ def database_of(settings: Settings, *, pool_size: int = 10) -> Database:
 def _ready_database(settings: Settings, *, pool_size: int = 10) -> Database:
     database = database_of(settings, pool_size=pool_size)
     try:
-        if migrate.is_at_head(database.engine):
-            return database
-    except OperationalError as error:
-        raise StartRefused(f"the database of {PREFIX}DATABASE_URL does not answer: {_first_line(error)}") from error
-    except SQLAlchemyError as error:
-        raise StartRefused(f"the database of {PREFIX}DATABASE_URL cannot be used: {_first_line(error)}") from error
-    raise StartRefused("the database is not migrated to this version: run `countersign migrate`")
-
-
-def _first_line(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", error)).strip().splitlines()[0]
+        with faults_in_one_line():
+            ready = migrate.is_at_head(database.engine)
+    except DatabaseFault as fault:
+        raise StartRefused(f"the database of {PREFIX}DATABASE_URL cannot be used: {fault}") from fault
+    if not ready:
+        raise StartRefused("the database is not migrated to this version: run `countersign migrate`")
+    return database
 
 
 def for_api(settings: Settings) -> ApiParts:

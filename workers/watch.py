@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable
 
 from pydantic import SecretStr
-from sqlalchemy.exc import SQLAlchemyError
 
 from service.domain.errors import CountersignError
 from service.store import heartbeats, observations
+from service.store.database import DatabaseFault, faults_in_one_line
 from service.store.locks import leadership
 from service.wiring import WatchParts, subscribe_new_heads
 from workers.tasks import CHAIN_TASK, Doorbell
@@ -41,11 +41,11 @@ def watch(parts: WatchParts, bell: Doorbell, stop: threading.Event) -> None:
 def _lead(parts: WatchParts, bell: Doorbell, chain_id: int, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
-            with leadership(parts.database, f"watch:{chain_id}") as leads:
+            with faults_in_one_line(), leadership(parts.database, f"watch:{chain_id}") as leads:
                 if leads:
                     log.info("listening to new blocks", extra={"chain_id": chain_id})
                     _listen(parts, bell, chain_id, stop)
-        except SQLAlchemyError:
+        except DatabaseFault:
             log.warning("the database does not answer; trying again", extra={"chain_id": chain_id})
         stop.wait(LEADER_RETRY_SECONDS)
 

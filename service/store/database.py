@@ -1,15 +1,43 @@
 """The database as the rest of the store uses it: one engine, explicit transactions, ids, the sealer."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Final
 
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service.domain.ids import public_id
 from service.store.sealing import Sealer
+
+CONNECTION: Final[Mapping[str, str | int]] = {
+    "application_name": "countersign",
+    "connect_timeout": 10,
+    # A server that is gone without a word is noticed after half a minute.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    # A process frozen inside a transaction must not hold its locks for longer than a lease lasts.
+    "options": "-c idle_in_transaction_session_timeout=15s -c lock_timeout=10s",
+}
+"""How every connection is made."""
+
+
+class DatabaseFault(Exception):
+    """The database does not answer or refuses; the message is the driver's first line, without address or password."""
+
+
+@contextmanager
+def faults_in_one_line() -> Iterator[None]:
+    """Turn errors of the database into ``DatabaseFault``, for those who can only report them."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise DatabaseFault(str(getattr(error, "orig", error)).strip().splitlines()[0]) from error
 
 
 def make_engine(database_url: str, *, pool_size: int = 10) -> Engine:
@@ -28,7 +56,8 @@ def make_engine(database_url: str, *, pool_size: int = 10) -> Engine:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "application_name": "countersign"},
+        hide_parameters=True,  # an error's text goes to logs; parameters hold what users and upstreams sent
+        connect_args=dict(CONNECTION),
     )
 
 
