@@ -1,6 +1,5 @@
 """Snapshots with sensible values; a test names only what it is about."""
 
-# ruff: noqa: ANN401 - a builder passes any column on
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN401 - overrides are columns of any type
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, ProposalState, SafeTransactionState
 from service.domain.states import State
 from service.steps.await_approval import await_approval
-from tests.support.builders import COMPOSE_HASH, DEVICE, NOW, change_request, hash_added, proposal, safe_transaction
+from tests.support.builders import COMPOSE_HASH, DEVICE, NOW, change_request, proposal, safe_transaction
 from tests.support.fake_chain import FakeChain
 from tests.support.fakes import FixedClock
 
@@ -93,6 +92,16 @@ class TestProposed:
                 "evidence_block_number": block.number,
             },
         )
+
+    def test_the_newest_of_several_registrations_counts(self, run: partial[Outcome], chain: FakeChain) -> None:
+        _, first = approve(chain)
+        chain.mine((FactKind.HASH_REMOVED, COMPOSE_HASH))
+        _, second = approve(chain)
+
+        outcome = run(proposed(facts=(first, second)))
+
+        assert isinstance(outcome, Advance)
+        assert outcome.facts["transaction_hash"] == second.transaction_hash
 
     def test_the_approval_is_seen_in_the_state_without_a_fact(self, run: partial[Outcome], chain: FakeChain) -> None:
         block, _ = approve(chain)
@@ -286,6 +295,7 @@ class TestExecuted:
         with pytest.raises(StateUnavailable):
             run(executed(block, fact))
 
-    def test_a_row_the_database_would_refuse_is_a_defect(self, run: partial[Outcome]) -> None:
+    @pytest.mark.parametrize("missing", ["evidence_block_hash", "evidence_block_number"])
+    def test_a_row_the_database_would_refuse_is_a_defect(self, run: partial[Outcome], missing: str) -> None:
         with pytest.raises(ValueError, match="without an evidence block"):
-            run(change_request(State.EXECUTED, facts=(hash_added(Block(1, "0x" + "0" * 64)),)))
+            run(executed(Block(1, "0x" + "0" * 64), **{missing: None}))

@@ -475,6 +475,16 @@ class TestOtherAnswers:
             1.0, Reason.PHALA_BUSY, "another operation runs", {"commit_attempt_id": None}, failed_attempt=True
         )
 
+    def test_tries_in_a_row_are_further_and_further_apart(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", Busy("another operation runs"))
+
+        outcome = run(replace(registered, attempts=3))
+
+        assert isinstance(outcome, Wait)
+        assert outcome.seconds == 10.0
+
     def test_busy_with_our_own_operation_is_success(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
     ) -> None:

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN401 - overrides are columns of any type
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
