@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 #: Headers that say something about the HTTP library, not about the call.
 UNIMPORTANT_HEADERS = frozenset(
@@ -53,6 +53,7 @@ class RecordingServer:
     requests: list[Recorded] = field(default_factory=list)
     answers: deque[dict[str, Any]] = field(default_factory=deque)
     answers_below: dict[str, deque[dict[str, Any]]] = field(default_factory=dict)
+    respond: Callable[[Recorded], dict[str, Any]] | None = None
 
     def play(self, answers: Iterable[dict[str, Any]]) -> None:
         """Answer with these, one each; the last one again and again."""
@@ -95,8 +96,9 @@ def recording_server() -> Iterator[RecordingServer]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             kept = {name: value for name, value in headers.items() if name not in UNIMPORTANT_HEADERS}
-            state.requests.append(Recorded(self.command, self.path, kept, body.decode()))
-            answer = state.next_answer(self.path)
+            recorded = Recorded(self.command, self.path, kept, body.decode())
+            state.requests.append(recorded)
+            answer = state.respond(recorded) if state.respond else state.next_answer(self.path)
             content, sent = _content(answer)
             self.send_response(answer["status"], answer.get("reason"))
             for name, value in sent.items():
