@@ -54,6 +54,10 @@ CHAINS_EXAMPLE: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+COMPOSE_PASSWORDS: Final = ("POSTGRES_PASSWORD", "REDIS_PASSWORD")
+"""What docker-compose.yml takes from the same file, to make the URLs of its own servers."""
+
+
 def variable(field: str) -> str:
     """The environment variable of a field."""
     return PREFIX + field.upper()
@@ -98,7 +102,12 @@ def env_example() -> str:
         "# Put JSON values between single quotes. Never commit the copy.",
     ]
     blocks = [_env_block(name, field) for name, field in Settings.model_fields.items()]
-    return "\n\n".join(("\n".join(head), *blocks)) + "\n"
+    passwords = [
+        "# Only for docker-compose.yml, which sets the URLs of the database and of Redis itself. Letters and digits.",
+        "# Make each with: openssl rand -hex 24",
+        *(f"{name}=" for name in COMPOSE_PASSWORDS),
+    ]
+    return "\n\n".join(("\n".join(head), *blocks, "\n".join(passwords))) + "\n"
 
 
 def _env_block(name: str, field: FieldInfo) -> str:
