@@ -41,6 +41,10 @@ def upgrade() -> None:
         sa.Column("log_index", sa.BigInteger(), nullable=False),
         sa.Column("orphaned_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint(
+            "kind IN ('any_device_set', 'device_added', 'device_removed', 'hash_added', 'hash_removed')",
+            name=op.f("ck_chain_facts_kind"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_chain_facts")),
         sa.UniqueConstraint(
             "chain_id",
@@ -102,10 +106,14 @@ def upgrade() -> None:
         sa.Column("fence", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("attempts", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint(
-            "(state IN ('external', 'posting', 'queued', 'withdrawing')) OR due_at IS NULL",
-            name=op.f("ck_proposals_ended_is_not_due"),
+            "(state IN ('posting', 'queued', 'withdrawing')) = (due_at IS NOT NULL)",
+            name=op.f("ck_proposals_served_is_due"),
         ),
         sa.CheckConstraint("state <> 'external' OR safe IS NULL", name=op.f("ck_proposals_external_has_no_safe")),
+        sa.CheckConstraint(
+            "NOT (state IN ('posting', 'queued', 'withdrawing')) OR safe IS NOT NULL",
+            name=op.f("ck_proposals_served_has_safe"),
+        ),
         sa.CheckConstraint(
             "state IN ('approved', 'external', 'failed', 'posting', 'queued', 'rejected', 'withdrawing', 'withdrawn')",
             name=op.f("ck_proposals_state"),
@@ -219,8 +227,19 @@ def upgrade() -> None:
             name=op.f("ck_change_requests_committed_holds_no_token"),
         ),
         sa.CheckConstraint(
-            "state <> 'committed' OR compose_hash IS NOT NULL OR allow_without_approval",
+            "state <> 'committed' OR compose_hash IS NOT NULL OR commit_attempted_at IS NULL",
             name=op.f("ck_change_requests_committed_has_hash"),
+        ),
+        sa.CheckConstraint(
+            "state <> 'committed' OR correlation_id IS NOT NULL",
+            name=op.f("ck_change_requests_committed_has_correlation_id"),
+        ),
+        sa.CheckConstraint(
+            "state <> 'failed' OR reason IS NOT NULL", name=op.f("ck_change_requests_failed_has_reason")
+        ),
+        sa.CheckConstraint(
+            "commit_token_sealed IS NULL OR commit_token_fingerprint IS NOT NULL",
+            name=op.f("ck_change_requests_token_has_fingerprint"),
         ),
         sa.CheckConstraint(
             "state <> 'proposed' OR proposal_id IS NOT NULL", name=op.f("ck_change_requests_proposed_has_proposal")
@@ -239,7 +258,7 @@ def upgrade() -> None:
         "change_requests",
         ["chain_id", "app_contract"],
         unique=False,
-        postgresql_where=sa.text("state IN ('executed', 'prepared', 'proposed')"),
+        postgresql_where=sa.text("state IN ('executed', 'prepared', 'proposed', 'registered')"),
     )
     op.create_index(
         "ix_change_requests_due_at",
@@ -260,6 +279,7 @@ def upgrade() -> None:
     op.create_table(
         "safe_transactions",
         sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("position", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("proposal_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
@@ -284,6 +304,7 @@ def upgrade() -> None:
         sa.CheckConstraint("operation IN (0, 1)", name=op.f("ck_safe_transactions_operation")),
         sa.ForeignKeyConstraint(["proposal_id"], ["proposals.id"], name=op.f("fk_safe_transactions_proposal_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_safe_transactions")),
+        sa.UniqueConstraint("position", name=op.f("uq_safe_transactions_position")),
     )
     op.create_index("ix_safe_transactions_proposal_id", "safe_transactions", ["proposal_id"], unique=False)
     op.create_index("ix_safe_transactions_safe_tx_hash", "safe_transactions", ["safe_tx_hash"], unique=False)
@@ -291,6 +312,13 @@ def upgrade() -> None:
         "uq_safe_transactions_live_approval",
         "safe_transactions",
         ["chain_id", "safe", "nonce"],
+        unique=True,
+        postgresql_where=sa.text("kind = 'approval' AND state IN ('intended', 'queued')"),
+    )
+    op.create_index(
+        "uq_safe_transactions_live_approval_of_proposal",
+        "safe_transactions",
+        ["proposal_id"],
         unique=True,
         postgresql_where=sa.text("kind = 'approval' AND state IN ('intended', 'queued')"),
     )
@@ -363,53 +391,19 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_index("ix_webhook_attempts_delivery_id", table_name="webhook_attempts")
-    op.drop_table("webhook_attempts")
-    op.drop_index("ix_webhook_deliveries_endpoint_id", table_name="webhook_deliveries")
-    op.drop_index(
-        "ix_webhook_deliveries_due_at", table_name="webhook_deliveries", postgresql_where=sa.text("due_at IS NOT NULL")
-    )
-    op.drop_table("webhook_deliveries")
-    op.drop_index("ix_events_workspace_id", table_name="events")
-    op.drop_table("events")
-    op.drop_index(
-        "uq_safe_transactions_live_approval",
-        table_name="safe_transactions",
-        postgresql_where=sa.text("kind = 'approval' AND state IN ('intended', 'queued')"),
-    )
-    op.drop_index("ix_safe_transactions_safe_tx_hash", table_name="safe_transactions")
-    op.drop_index("ix_safe_transactions_proposal_id", table_name="safe_transactions")
-    op.drop_table("safe_transactions")
-    op.drop_index(
-        "uq_change_requests_live_cvm",
-        table_name="change_requests",
-        postgresql_where=sa.text("state IN ('executed', 'prepared', 'proposed', 'received', 'registered')"),
-    )
-    op.drop_index("ix_change_requests_workspace_id", table_name="change_requests")
-    op.drop_index("ix_change_requests_proposal_id", table_name="change_requests")
-    op.drop_index(
-        "ix_change_requests_due_at", table_name="change_requests", postgresql_where=sa.text("due_at IS NOT NULL")
-    )
-    op.drop_index(
-        "ix_change_requests_awaiting",
-        table_name="change_requests",
-        postgresql_where=sa.text("state IN ('executed', 'prepared', 'proposed')"),
-    )
-    op.drop_table("change_requests")
-    op.drop_table("webhook_endpoints")
-    op.drop_table("safes")
-    op.drop_index(
-        "uq_proposals_live_identity",
-        table_name="proposals",
-        postgresql_where=sa.text("state IN ('external', 'posting', 'queued', 'withdrawing')"),
-    )
-    op.drop_index("ix_proposals_workspace_id", table_name="proposals")
-    op.drop_index("ix_proposals_due_at", table_name="proposals", postgresql_where=sa.text("due_at IS NOT NULL"))
-    op.drop_table("proposals")
-    op.drop_table("external_apps")
-    op.drop_table("workspaces")
-    op.drop_table("heartbeats")
-    op.drop_index("ix_chain_facts_value", table_name="chain_facts")
-    op.drop_index("ix_chain_facts_block_number", table_name="chain_facts")
-    op.drop_table("chain_facts")
-    op.drop_table("chain_cursors")
+    for table in (
+        "webhook_attempts",
+        "webhook_deliveries",
+        "events",
+        "safe_transactions",
+        "change_requests",
+        "webhook_endpoints",
+        "safes",
+        "proposals",
+        "external_apps",
+        "workspaces",
+        "heartbeats",
+        "chain_facts",
+        "chain_cursors",
+    ):
+        op.drop_table(table)

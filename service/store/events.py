@@ -93,7 +93,7 @@ def _safe_transaction(session: Session, proposal_id: str | None) -> dict[str, An
             SafeTransaction.proposal_id == literal(proposal_id),
             SafeTransaction.kind == SafeTransactionKind.APPROVAL,
         )
-        .order_by(SafeTransaction.id.desc())
+        .order_by(SafeTransaction.position.desc())
         .limit(1)
     ).one_or_none()
     if latest is None:

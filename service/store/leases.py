@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -9,7 +10,7 @@ from typing import Any, Self
 
 from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.store.database import Database
 from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
@@ -45,17 +46,23 @@ def key_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
 
 
 def held(lease: Lease) -> ColumnElement[bool]:
-    """Condition that the lease still holds: nobody has taken the row since."""
-    return and_(key_of(lease.table) == lease.row_id, lease.table.fence == lease.fence)
+    """Condition that the lease still holds: nobody has taken the row since, and it was not given back.
+
+    A lease whose time is over still holds as long as nobody took the row: the fence decides, not the clock.
+    """
+    table = lease.table
+    return and_(key_of(table) == lease.row_id, table.fence == lease.fence, table.lease_until.is_not(None))
 
 
 def acquire(database: Database, table: LeasedTable, row_id: str | int) -> Lease | None:
     """Take a due row that nobody holds, or ``None``."""
-    free = or_(table.lease_until.is_(None), table.lease_until < func.now())
+    # Not now(), which is when the transaction began: it may have waited for the row since.
+    now = func.clock_timestamp()
+    free = or_(table.lease_until.is_(None), table.lease_until < now)
     statement = (
         update(table)
-        .where(key_of(table) == row_id, table.due_at <= func.now(), free)
-        .values(lease_until=func.now() + LEASE, fence=table.fence + 1, rung_at=None)
+        .where(key_of(table) == row_id, table.due_at <= now, free)
+        .values(lease_until=now + LEASE, fence=table.fence + 1, rung_at=None)
         .returning(table.fence, table.due_at)
     )
     with database.transaction() as session:
@@ -63,10 +70,16 @@ def acquire(database: Database, table: LeasedTable, row_id: str | int) -> Lease 
     return None if row is None else Lease(table, row_id, row.fence, row.due_at)
 
 
+def given_back(due_at: ColumnElement[datetime] | None) -> dict[str, Any]:
+    """Column values of a row whose lease ends, due at that time: whatever was rung for it is served."""
+    return {"lease_until": None, "rung_at": None, "due_at": due_at}
+
+
 def due_again(lease: Lease, seconds: float) -> ColumnElement[datetime]:
     """``due_at`` after a wait: at once if a doorbell rang during the lease."""
     rang = lease.table.due_at.is_distinct_from(lease.due_at)
-    return case((rang, func.now()), else_=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds)))
+    now = func.clock_timestamp()
+    return case((rang, now), else_=now + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds)))
 
 
 def ring_due(database: Database, table: LeasedTable, limit: int) -> list[tuple[Any, str]]:
@@ -95,12 +108,30 @@ def ring_due(database: Database, table: LeasedTable, limit: int) -> list[tuple[A
     return rows
 
 
+def ring(session: Session, table: LeasedTable, *conditions: ColumnElement[bool]) -> Sequence[Any]:
+    """Make the rows that meet the conditions due now; their ids.
+
+    Locked in the order of their ids: two that ring for the same rows wait for each other, never in a circle.
+    """
+    key = key_of(table)
+    rows = select(key).where(*conditions).order_by(key).with_for_update(key_share=True).cte("rows")
+    statement = (
+        update(table)
+        .where(key == rows.c[0])
+        .values(due_at=func.clock_timestamp(), rung_at=None)
+        .returning(key)
+        .execution_options(synchronize_session=False)
+    )
+    return session.scalars(statement).all()
+
+
 class LeaseKeeper:
     """Renews the leases of one process while their calls run, in one thread."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database; ``start`` begins renewing."""
+    def __init__(self, database: Database, *, every_seconds: float = RENEW_SECONDS) -> None:
+        """Take the database; entering the context begins renewing."""
         self._database = database
+        self._every_seconds = every_seconds
         self._held: set[Lease] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -127,7 +158,7 @@ class LeaseKeeper:
             self._held.discard(lease)
 
     def _run(self) -> None:
-        while not self._stop.wait(RENEW_SECONDS):
+        while not self._stop.wait(self._every_seconds):
             with self._lock:
                 leases = tuple(self._held)
             for lease in leases:
@@ -136,10 +167,7 @@ class LeaseKeeper:
     def _renew(self, lease: Lease) -> None:
         try:
             with self._database.transaction() as session:
-                session.execute(
-                    update(lease.table)
-                    .where(held(lease), lease.table.lease_until.is_not(None))
-                    .values(lease_until=func.now() + LEASE)
-                )
+                renewed = update(lease.table).where(held(lease)).values(lease_until=func.clock_timestamp() + LEASE)
+                session.execute(renewed)
         except SQLAlchemyError:
             log.warning("a lease could not be renewed", extra={"row": str(lease.row_id)}, exc_info=True)

@@ -1,11 +1,17 @@
-"""Leadership by advisory lock: held by a session, gone with it."""
+"""Advisory locks on names: one kind ends with its transaction, the other with its session."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from service.store.database import Database
+
+
+def lock_name(session: Session, name: str) -> None:
+    """Wait until nobody else holds ``name``, and hold it until the transaction ends."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
 
 
 @contextmanager

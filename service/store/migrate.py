@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
 
 import migrations
 from service.store.database import make_engine
@@ -42,6 +42,7 @@ def _alone(database_url: str) -> Iterator[None]:
     try:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             # Held by the session: it goes with the connection, whatever happens to us.
+            connection.execute(text("SET lock_timeout = 0"))
             connection.execute(select(func.pg_advisory_lock(_LOCK)))
             yield
             connection.execute(select(func.pg_advisory_unlock(_LOCK)))

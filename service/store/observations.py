@@ -2,16 +2,16 @@
 
 from datetime import datetime
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.domain.chain import Block, ChainFact, Cursor, Observation
+from service.domain.chain import Block, ChainFact, Cursor, FactKind, Observation
 from service.domain.errors import LeaseLost
 from service.domain.states import State
-from service.store import snapshots, tables
+from service.store import leases, snapshots, tables
 from service.store.database import Database
-from service.store.leases import Lease, due_again, held
+from service.store.leases import Lease, due_again, given_back, held
 from service.store.tables import ChainCursor, ChangeRequest
 
 _WATCHED = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED)]
@@ -68,8 +68,7 @@ def apply(database: Database, lease: Lease, seen: Observation, *, interval_secon
                 final_number=seen.view.final.number,
                 detail=seen.detail,
                 attempts=0,
-                lease_until=None,
-                due_at=func.now() if seen.behind else due_again(lease, interval_seconds),
+                **given_back(due_again(lease, 0 if seen.behind else interval_seconds)),
             )
             .returning(ChainCursor.chain_id)
         ).one_or_none()
@@ -81,28 +80,26 @@ def apply(database: Database, lease: Lease, seen: Observation, *, interval_secon
 
 
 def fail(database: Database, lease: Lease, *, detail: str, wait_seconds: float) -> None:
-    """Give the lease back after a failed observation, with the reason."""
+    """Give the lease back after a failed observation, with the reason.
+
+    Raises:
+        LeaseLost: another worker took over; nothing was written.
+    """
+    statement = (
+        update(ChainCursor)
+        .where(held(lease))
+        .values(detail=detail, attempts=ChainCursor.attempts + 1, **given_back(due_again(lease, wait_seconds)))
+        .returning(ChainCursor.chain_id)
+    )
     with database.transaction() as session:
-        session.execute(
-            update(ChainCursor)
-            .where(held(lease))
-            .values(
-                detail=detail,
-                attempts=ChainCursor.attempts + 1,
-                lease_until=None,
-                due_at=due_again(lease, wait_seconds),
-            )
-        )
+        if session.scalar(statement) is None:
+            raise LeaseLost("another worker observes this chain")
 
 
 def ring_chain(database: Database, chain_id: int) -> None:
     """Make a chain due now: a new block was heard of."""
     with database.transaction() as session:
-        session.execute(
-            update(ChainCursor)
-            .where(ChainCursor.chain_id == chain_id)
-            .values(due_at=func.clock_timestamp(), rung_at=None)
-        )
+        leases.ring(session, ChainCursor, ChainCursor.chain_id == chain_id)
 
 
 def _insert(session: Session, chain_id: int, fact: ChainFact) -> bool:
@@ -143,16 +140,33 @@ def _orphan(session: Session, chain_id: int, fact: ChainFact, now: datetime) -> 
 
 
 def _ring(session: Session, chain_id: int, changed: list[ChainFact], final: int) -> int:
-    apps = sorted({fact.app_contract for fact in changed})
-    became_final = and_(ChangeRequest.state == State.EXECUTED.value, ChangeRequest.evidence_block_number <= final)
-    statement = (
-        update(ChangeRequest)
-        .where(
-            ChangeRequest.chain_id == chain_id,
-            ChangeRequest.state.in_(_BEFORE_FINAL),
-            or_(ChangeRequest.app_contract.in_(apps), became_final),
-        )
-        .values(due_at=func.clock_timestamp(), rung_at=None)
-        .returning(ChangeRequest.id)
+    became_final = and_(
+        ChangeRequest.state == State.EXECUTED.value,
+        ChangeRequest.evidence_block_number <= final,
+        ChangeRequest.attempts == 0,  # one that failed keeps its back-off: the next tick is no news
     )
-    return len(session.scalars(statement).all())
+    rung = leases.ring(
+        session,
+        ChangeRequest,
+        ChangeRequest.chain_id == chain_id,
+        ChangeRequest.state.in_(_BEFORE_FINAL),
+        or_(became_final, *_concerned(changed)),
+    )
+    return len(rung)
+
+
+def _concerned(changed: list[ChainFact]) -> list[ColumnElement[bool]]:
+    """For whom new facts are news: a hash for its requests, a device for its, the switch for the whole app."""
+    column_of = {
+        FactKind.HASH_ADDED: ChangeRequest.compose_hash,
+        FactKind.HASH_REMOVED: ChangeRequest.compose_hash,
+        FactKind.DEVICE_ADDED: ChangeRequest.device_id,
+        FactKind.DEVICE_REMOVED: ChangeRequest.device_id,
+    }
+    exact = {(column_of[fact.kind], fact.app_contract, fact.value) for fact in changed if fact.kind in column_of}
+    whole = {fact.app_contract for fact in changed if fact.kind not in column_of}
+    conditions: list[ColumnElement[bool]] = [
+        tuple_(ChangeRequest.app_contract, column).in_([(app, value) for of, app, value in exact if of is column])
+        for column in {column for column, _, _ in exact}
+    ]
+    return [*conditions, ChangeRequest.app_contract.in_(whole)] if whole else conditions

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 
 from service.domain.errors import LeaseLost
 from service.store.database import Database
-from service.store.leases import Lease, due_again, held
+from service.store.leases import Lease, due_again, given_back, held
 from service.store.tables import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from service.store.workspaces import WEBHOOK_SECRET
 
@@ -63,13 +63,13 @@ def record(database: Database, lease: Lease, attempt: Attempt, retry_seconds: fl
     Raises:
         LeaseLost: another worker took over; the attempt is kept, the delivery is theirs.
     """
-    values: dict[str, object] = {"lease_until": None, "attempts": WebhookDelivery.attempts + 1}
+    values: dict[str, object] = {"attempts": WebhookDelivery.attempts + 1}
     if attempt.succeeded:
-        values |= {"state": "delivered", "delivered_at": attempt.at, "due_at": None}
+        values |= {"state": "delivered", "delivered_at": attempt.at, **given_back(None)}
     elif retry_seconds is None:
-        values |= {"state": "failed", "due_at": None}
+        values |= {"state": "failed", **given_back(None)}
     else:
-        values |= {"due_at": due_again(lease, retry_seconds)}
+        values |= given_back(due_again(lease, retry_seconds))
     with database.transaction() as session:
         session.add(
             WebhookAttempt(

@@ -1,8 +1,9 @@
 """Proposals: joined under their row lock, served under a lease, their nonces claimed per Safe."""
 
+import itertools
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import and_, case, func, select, update
 from sqlalchemy.orm import Session
 
 from service.domain import calls
@@ -18,12 +19,15 @@ from service.domain.snapshots import (
 )
 from service.domain.snapshots import Proposal as ProposalSnapshot
 from service.domain.snapshots import SafeTransaction as SafeTransactionSnapshot
-from service.store import snapshots, transitions
+from service.store import membership, snapshots, transitions
 from service.store.database import Database
-from service.store.leases import Lease, due_again, held
+from service.store.leases import Lease, due_again, given_back, held
+from service.store.locks import lock_name
 from service.store.tables import ChangeRequest, Proposal, SafeTransaction
 
 _ENDED = frozenset(ProposalState) - LIVE_PROPOSAL
+_DESERTED = frozenset({ProposalState.WITHDRAWING, ProposalState.WITHDRAWN})
+_LIVE_TRANSACTION = [state.value for state in LIVE_SAFE_TRANSACTION]
 
 
 class StoredRequestIntents:
@@ -41,16 +45,29 @@ class StoredRequestIntents:
     def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> ProposalSnapshot:
         """See the port. A proposal that is being withdrawn is returned without joining it: wait until it ended."""
         with self._database.transaction() as session:
-            request = session.scalars(select(ChangeRequest).where(held(self._lease)).with_for_update()).one_or_none()
-            if request is None:
-                raise LeaseLost("another worker holds this change request")
+            request = self._request(session)
+            # One join of a hash at a time: the second finds the first one's row.
+            lock_name(session, f"proposal:{request.workspace_id}:{request.chain_id}:{request.compose_hash}")
+            before = membership.lock(session, request.proposal_id)
             row = _live_proposal(session, request, devices) or _new_proposal(
                 self._database, session, request, devices, safe
             )
-            if ProposalState(row.state) in JOINABLE_PROPOSAL:
-                request.proposal_id = row.id
-            session.flush()
+            if ProposalState(row.state) in JOINABLE_PROPOSAL and request.proposal_id != row.id:
+                self._request(session, lock=True).proposal_id = row.id
+                session.flush()
+                if before is not None:
+                    membership.leave(session, before)
+                    session.flush()
             return snapshots.proposal(session, row.id)
+
+    def _request(self, session: Session, *, lock: bool = False) -> ChangeRequest:
+        statement = select(ChangeRequest).where(held(self._lease))
+        if lock:
+            statement = statement.with_for_update(key_share=True)
+        row = session.scalars(statement).one_or_none()
+        if row is None:
+            raise LeaseLost("another worker holds this change request")
+        return row
 
 
 def _live_proposal(session: Session, request: ChangeRequest, devices: tuple[str, ...]) -> Proposal | None:
@@ -62,17 +79,12 @@ def _live_proposal(session: Session, request: ChangeRequest, devices: tuple[str,
         Proposal.devices == sorted(devices),
         Proposal.state.in_([state.value for state in LIVE_PROPOSAL]),
     )
-    return session.scalars(select(Proposal).where(*identity).with_for_update()).one_or_none()
+    return session.scalars(select(Proposal).where(*identity).with_for_update(key_share=True)).one_or_none()
 
 
 def _new_proposal(
     database: Database, session: Session, request: ChangeRequest, devices: tuple[str, ...], safe: str | None
 ) -> Proposal:
-    # Two joins at once: the second waits here, then finds the first one's row.
-    _lock(session, f"proposal:{request.workspace_id}:{request.chain_id}:{request.app_contract}:{request.compose_hash}")
-    found = _live_proposal(session, request, devices)
-    if found is not None:
-        return found
     state = ProposalState.EXTERNAL if safe is None else ProposalState.POSTING
     row = Proposal(
         id=database.new_id("prop"),
@@ -83,7 +95,7 @@ def _new_proposal(
         compose_hash=request.compose_hash,
         devices=sorted(devices),
         safe=safe,
-        due_at=None if safe is None else func.now(),
+        due_at=None if safe is None else func.clock_timestamp(),
     )
     session.add(row)
     session.flush()
@@ -99,39 +111,38 @@ class StoredProposalIntents:
         self._lease = lease
 
     def claim_nonce(self, next_nonce: int) -> SafeTransactionSnapshot:
-        """See the port. The claim is per Safe, whatever the workspace."""
+        """See the port. The claim is per Safe, whatever the workspace.
+
+        Raises:
+            LeaseLost: another worker took over, or nobody wants the approval any more.
+        """
         with self._database.transaction() as session:
-            row = self._proposal(session)
-            _lock(session, f"nonce:{row.chain_id}:{row.safe}")
-            taken = set(
-                session.scalars(
-                    select(SafeTransaction.nonce).where(
-                        SafeTransaction.chain_id == row.chain_id,
-                        SafeTransaction.safe == row.safe,
-                        SafeTransaction.nonce >= next_nonce,
-                        SafeTransaction.kind == SafeTransactionKind.APPROVAL,
-                        SafeTransaction.state.in_([state.value for state in LIVE_SAFE_TRANSACTION]),
-                    )
-                )
-            )
-            nonce = next_nonce
-            while nonce in taken:
-                nonce += 1
-            call = calls.approval_call(row.app_contract, row.compose_hash, tuple(row.devices))
-            return self._intend(session, row, SafeTransactionKind.APPROVAL, call, nonce)
+            row = locked(session, self._lease)
+            wanted = ProposalState(row.state) in JOINABLE_PROPOSAL
+            if wanted:
+                lock_name(session, f"nonce:{row.chain_id}:{row.safe}")
+                nonce = _free_nonce(session, row, next_nonce)
+                call = calls.approval_call(row.app_contract, row.compose_hash, tuple(row.devices))
+                return self._intend(session, row, SafeTransactionKind.APPROVAL, call, nonce)
+            _give_back(session, self._lease)
+        raise LeaseLost("nobody waits for this proposal any more")
 
     def intend_rejection(self, nonce: int) -> SafeTransactionSnapshot:
-        """See the port."""
+        """See the port. A rejection at that nonce that is stored already is the answer again."""
         with self._database.transaction() as session:
-            row = self._proposal(session)
+            row = locked(session, self._lease)
+            known = session.scalars(
+                select(SafeTransaction).where(
+                    SafeTransaction.proposal_id == row.id,
+                    SafeTransaction.kind == SafeTransactionKind.REJECTION.value,
+                    SafeTransaction.nonce == nonce,
+                    SafeTransaction.state.in_(_LIVE_TRANSACTION),
+                )
+            ).first()
+            if known is not None:
+                return snapshots.safe_transaction(known)
             call = calls.rejection_call(_safe_of(row))
             return self._intend(session, row, SafeTransactionKind.REJECTION, call, nonce)
-
-    def _proposal(self, session: Session) -> Proposal:
-        row = session.scalars(select(Proposal).where(held(self._lease)).with_for_update()).one_or_none()
-        if row is None:
-            raise LeaseLost("another worker holds this proposal")
-        return row
 
     def _intend(
         self, session: Session, row: Proposal, kind: SafeTransactionKind, call: calls.SafeCall, nonce: int
@@ -156,83 +167,120 @@ class StoredProposalIntents:
         return snapshots.safe_transaction(transaction)
 
 
+def _free_nonce(session: Session, row: Proposal, next_nonce: int) -> int:
+    """The first nonce from ``next_nonce`` that no live proposal of ours holds.
+
+    A transaction of a proposal that ended counts only as far as the Safe's queue shows it, which ``next_nonce`` says:
+    one that never got there, or was taken out, would leave a hole that blocks everything above it.
+    """
+    ours = and_(
+        SafeTransaction.chain_id == row.chain_id,
+        SafeTransaction.safe == row.safe,
+        SafeTransaction.kind == SafeTransactionKind.APPROVAL.value,
+        SafeTransaction.state.in_(_LIVE_TRANSACTION),
+    )
+    live = select(Proposal.id).where(Proposal.state.in_([state.value for state in LIVE_PROPOSAL]))
+    taken = set(
+        session.scalars(
+            select(SafeTransaction.nonce).where(
+                ours, SafeTransaction.nonce >= next_nonce, SafeTransaction.proposal_id.in_(live)
+            )
+        )
+    )
+    nonce = next(nonce for nonce in itertools.count(next_nonce) if nonce not in taken)
+    stale = update(SafeTransaction).where(ours, SafeTransaction.nonce == nonce)
+    session.execute(stale.values(state=SafeTransactionState.REPLACED.value))
+    return nonce
+
+
+def locked(session: Session, lease: Lease) -> Proposal:
+    """A leased proposal, locked until the transaction ends.
+
+    Raises:
+        LeaseLost: another worker took over.
+    """
+    row = session.scalars(select(Proposal).where(held(lease)).with_for_update(key_share=True)).one_or_none()
+    if row is None:
+        raise LeaseLost("another worker holds this proposal")
+    return row
+
+
 def apply(database: Database, lease: Lease, before: ProposalSnapshot, outcome: ProposalOutcome) -> None:
     """Turn a proposal step's outcome into one transaction, and ring for the members if they have news.
 
+    What the step saw of its transactions is stored in any case. Its decision is not, when the proposal changed
+    meanwhile (the last member left, or a new one came to a proposal found deserted): it is looked at again at once.
+
     Raises:
-        LeaseLost: another worker took over, or the last member left meanwhile; nothing was written.
+        LeaseLost: another worker took over; nothing was written.
     """
+    with database.transaction() as session:
+        row = locked(session, lease)
+        _write_transactions(session, before, outcome)
+        stands = row.state == before.state.value and not (
+            outcome.state in _DESERTED and before.state in JOINABLE_PROPOSAL and membership.has_members(session, row.id)
+        )
+        if stands:
+            session.execute(update(Proposal).where(held(lease)).values(**_decided(lease, outcome)))
+        else:
+            _give_back(session, lease)
+        if _has_news(before, outcome, stands=stands):
+            membership.ring_members(session, row.id)
+
+
+def _decided(lease: Lease, outcome: ProposalOutcome) -> dict[str, Any]:
     ended = outcome.state in _ENDED or outcome.wait_seconds is None
-    values: dict[str, Any] = {
+    return {
         "state": outcome.state.value,
         "detail": outcome.detail,
-        "due_at": None if ended else due_again(lease, outcome.wait_seconds or 0),
-        "lease_until": None,
         "attempts": Proposal.attempts + 1 if outcome.failed_attempt else 0,
+        **given_back(None if ended else due_again(lease, outcome.wait_seconds or 0)),
     }
-    with database.transaction() as session:
-        statement = (
-            update(Proposal).where(held(lease), Proposal.state == before.state.value).values(**values)
-        ).returning(Proposal.id)
-        if session.scalars(statement).one_or_none() is None:
-            _give_back(session, lease)
-            return
-        _write_transactions(session, before, outcome)
-        if _has_news(before, outcome):
-            ring_members(session, before.id)
 
 
 def _give_back(session: Session, lease: Lease) -> None:
-    """The state changed during the lease (the last member left): look again at once."""
-    session.execute(update(Proposal).where(held(lease)).values(lease_until=None, rung_at=None))
+    """Look again at once, unless it ended."""
+    now = case((Proposal.due_at.is_(None), None), else_=func.clock_timestamp())
+    session.execute(update(Proposal).where(held(lease)).values(**given_back(now)))
 
 
 def _write_transactions(session: Session, before: ProposalSnapshot, outcome: ProposalOutcome) -> None:
     newest = snapshots.proposal(session, before.id)
-    approval: dict[str, Any] = {}
-    if outcome.transaction_state is not None:
-        approval["state"] = outcome.transaction_state.value
-    if outcome.transaction_hash is not None:
-        approval["transaction_hash"] = outcome.transaction_hash
-    if outcome.confirmations is not None:
-        approval["confirmations"] = list(outcome.confirmations)
-    if outcome.threshold is not None:
-        approval["threshold"] = outcome.threshold
-    if approval and newest.transaction is not None:
-        session.execute(update(SafeTransaction).where(SafeTransaction.id == newest.transaction.id).values(**approval))
-    if outcome.rejection_state is not None and newest.rejection is not None:
-        session.execute(
-            update(SafeTransaction)
-            .where(SafeTransaction.id == newest.rejection.id)
-            .values(state=outcome.rejection_state.value)
-        )
+    facts: dict[str, Any] = {
+        "transaction_hash": outcome.transaction_hash,
+        "confirmations": None if outcome.confirmations is None else list(outcome.confirmations),
+        "threshold": outcome.threshold,
+    }
+    _write_transaction(session, newest.transaction, outcome.transaction_state, facts)
+    _write_transaction(session, newest.rejection, outcome.rejection_state, {})
 
 
-def _has_news(before: ProposalSnapshot, outcome: ProposalOutcome) -> bool:
-    if outcome.state is not before.state or outcome.transaction_hash is not None:
+def _write_transaction(
+    session: Session,
+    transaction: SafeTransactionSnapshot | None,
+    state: SafeTransactionState | None,
+    facts: dict[str, Any],
+) -> None:
+    values = {column: value for column, value in facts.items() if value is not None}
+    if state is not None:
+        # What is over stays over: its nonce may be another one's by now.
+        live = SafeTransaction.state.in_(_LIVE_TRANSACTION)
+        values["state"] = case((live, state.value), else_=SafeTransaction.state)
+    if transaction is not None and values:
+        session.execute(update(SafeTransaction).where(SafeTransaction.id == transaction.id).values(**values))
+
+
+def _has_news(before: ProposalSnapshot, outcome: ProposalOutcome, *, stands: bool) -> bool:
+    if (stands and outcome.state is not before.state) or outcome.transaction_hash is not None:
         return True
-    seen = before.transaction.confirmations if before.transaction else ()
-    return outcome.confirmations is not None and set(outcome.confirmations) != set(seen)
-
-
-def ring_members(session: Session, proposal_id: str) -> None:
-    """Make the live members of a proposal due now."""
-    session.execute(
-        update(ChangeRequest)
-        .where(
-            ChangeRequest.proposal_id == proposal_id,
-            ChangeRequest.state.in_([state.value for state in transitions.MEMBER_STATES]),
-        )
-        .values(due_at=func.clock_timestamp(), rung_at=None)
-    )
+    known = before.transaction
+    seen = (set(known.confirmations), known.threshold) if known else (set(), None)
+    confirmations = seen[0] if outcome.confirmations is None else set(outcome.confirmations)
+    threshold = seen[1] if outcome.threshold is None else outcome.threshold
+    return (confirmations, threshold) != seen
 
 
 def _safe_of(row: Proposal) -> str:
     if row.safe is None:
         raise ValueError(f"proposal {row.id} has no Safe")
     return row.safe
-
-
-def _lock(session: Session, name: str) -> None:
-    """A lock on a name until the transaction ends."""
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})

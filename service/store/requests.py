@@ -163,7 +163,9 @@ def approvals_of(session: Session, rows: Sequence[ChangeRequest]) -> Mapping[str
     if not wanted:
         return {}
     transactions: dict[str, list[SafeTransaction]] = {proposal_id: [] for proposal_id in wanted}
-    statement = select(SafeTransaction).where(SafeTransaction.proposal_id.in_(wanted)).order_by(SafeTransaction.id)
+    statement = (
+        select(SafeTransaction).where(SafeTransaction.proposal_id.in_(wanted)).order_by(SafeTransaction.position)
+    )
     for transaction in session.scalars(statement):
         transactions[transaction.proposal_id].append(transaction)
     proposals = session.scalars(select(Proposal).where(Proposal.id.in_(wanted)))

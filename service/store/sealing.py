@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
 _NONCE_BYTES = 12
+_KEY_BYTES = 32
 
 
 class SealingError(Exception):
@@ -28,10 +29,17 @@ class Sealer:
 
         Args:
             keys: key id to 32 bytes; the first seals.
-            fingerprint_key: key of the HMAC by which a secret is recognised without being kept.
+            fingerprint_key: 32 bytes, key of the HMAC by which a secret is recognised without being kept.
+
+        Raises:
+            ValueError: no key, a key of another length, or a key id that is empty or holds a NUL.
         """
         if not keys:
             raise ValueError("at least one encryption key is needed")
+        if any(not key_id or "\0" in key_id for key_id in keys):
+            raise ValueError("the id of an encryption key is empty or holds a NUL")
+        if any(len(key) != _KEY_BYTES for key in (*keys.values(), fingerprint_key)):
+            raise ValueError(f"every key must have {_KEY_BYTES} bytes")
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self._active = next(iter(keys))
         self._fingerprint_key = fingerprint_key

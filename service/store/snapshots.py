@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from service.domain import snapshots as domain
@@ -11,7 +11,8 @@ from service.domain.chain import Block, ChainFact, FactKind
 from service.domain.states import State
 from service.store import tables
 from service.store.database import Database
-from service.store.transitions import MEMBER_STATES, TOKEN
+from service.store.membership import members_of
+from service.store.transitions import TOKEN
 
 
 def change_request(database: Database, session: Session, request_id: str) -> domain.ChangeRequest:
@@ -82,15 +83,10 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
     transactions = session.scalars(
         select(tables.SafeTransaction)
         .where(tables.SafeTransaction.proposal_id == proposal_id)
-        .order_by(tables.SafeTransaction.id)
+        .order_by(tables.SafeTransaction.position)
     ).all()
     members = session.scalars(
-        select(tables.ChangeRequest.id)
-        .where(
-            tables.ChangeRequest.proposal_id == proposal_id,
-            tables.ChangeRequest.state.in_([state.value for state in MEMBER_STATES]),
-        )
-        .order_by(tables.ChangeRequest.id)
+        select(tables.ChangeRequest.id).where(members_of(proposal_id)).order_by(tables.ChangeRequest.id)
     ).all()
     return domain.Proposal(
         id=row.id,
@@ -148,7 +144,10 @@ def _facts_of(session: Session, row: tables.ChangeRequest) -> tuple[ChainFact, .
         .where(
             tables.ChainFact.chain_id == row.chain_id,
             tables.ChainFact.app_contract == row.app_contract,
-            tables.ChainFact.value == row.compose_hash,
+            or_(
+                tables.ChainFact.value.in_([row.compose_hash, row.device_id]),
+                tables.ChainFact.kind == FactKind.ANY_DEVICE_SET.value,
+            ),
             tables.ChainFact.orphaned_at.is_(None),
         )
         .order_by(tables.ChainFact.block_number, tables.ChainFact.log_index)

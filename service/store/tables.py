@@ -8,24 +8,11 @@ checksummed. Columns ending in ``_sealed`` hold ciphertext of ``service.store.se
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    CheckConstraint,
-    DateTime,
-    ForeignKey,
-    Identity,
-    Index,
-    LargeBinary,
-    MetaData,
-    Text,
-    UniqueConstraint,
-    func,
-    text,
-)
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from service.domain.chain import FactKind
 from service.domain.snapshots import (
     LIVE_PROPOSAL,
     LIVE_SAFE_TRANSACTION,
@@ -35,6 +22,7 @@ from service.domain.snapshots import (
     SafeTransactionState,
 )
 from service.domain.states import HOLDS_CVM, TERMINAL, State
+from service.store.columns import Base, Leased
 
 
 def _one_of(column: str, values: frozenset[Any] | type[Any]) -> str:
@@ -43,40 +31,10 @@ def _one_of(column: str, values: frozenset[Any] | type[Any]) -> str:
 
 _TERMINAL = _one_of("state", TERMINAL)
 _LIVE_PROPOSAL = _one_of("state", LIVE_PROPOSAL)
+_SERVED_PROPOSAL = _one_of("state", LIVE_PROPOSAL - {ProposalState.EXTERNAL})
+_LIVE_APPROVAL = f"kind = 'approval' AND {_one_of('state', LIVE_SAFE_TRANSACTION)}"
 _AFTER_PREPARE = _one_of("state", frozenset({State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED}))
 _ON_CHAIN = _one_of("state", frozenset({State.EXECUTED, State.REGISTERED}))
-
-
-class Base(DeclarativeBase):
-    """Naming of constraints, so that migrations can name them too."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
-        str: Text,
-        int: BigInteger,
-        bytes: LargeBinary,
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[str]: ARRAY(Text),
-    }
-
-
-class Leased:
-    """Columns of a row that a worker serves: when it is due, and who holds it."""
-
-    due_at: Mapped[datetime | None]
-    rung_at: Mapped[datetime | None]
-    lease_until: Mapped[datetime | None]
-    fence: Mapped[int] = mapped_column(server_default=text("0"))
-    attempts: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class Workspace(Base):
@@ -139,8 +97,9 @@ class Proposal(Leased, Base):
 
     __table_args__ = (
         CheckConstraint(_one_of("state", ProposalState), name="state"),
-        CheckConstraint(f"({_LIVE_PROPOSAL}) OR due_at IS NULL", name="ended_is_not_due"),
+        CheckConstraint(f"({_SERVED_PROPOSAL}) = (due_at IS NOT NULL)", name="served_is_due"),
         CheckConstraint("state <> 'external' OR safe IS NULL", name="external_has_no_safe"),
+        CheckConstraint(f"NOT ({_SERVED_PROPOSAL}) OR safe IS NOT NULL", name="served_has_safe"),
         Index(
             "uq_proposals_live_identity",
             "workspace_id",
@@ -157,11 +116,12 @@ class Proposal(Leased, Base):
 
 
 class SafeTransaction(Base):
-    """A Safe transaction of ours under a proposal."""
+    """A Safe transaction of ours under a proposal; ``position`` tells the newest, whatever a worker's clock says."""
 
     __tablename__ = "safe_transactions"
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(Identity(), unique=True)
     proposal_id: Mapped[str] = mapped_column(ForeignKey("proposals.id"))
     kind: Mapped[str]
     state: Mapped[str]
@@ -190,7 +150,13 @@ class SafeTransaction(Base):
             "safe",
             "nonce",
             unique=True,
-            postgresql_where=text(f"kind = 'approval' AND {_one_of('state', LIVE_SAFE_TRANSACTION)}"),
+            postgresql_where=text(_LIVE_APPROVAL),
+        ),
+        Index(
+            "uq_safe_transactions_live_approval_of_proposal",
+            "proposal_id",
+            unique=True,
+            postgresql_where=text(_LIVE_APPROVAL),
         ),
         Index("ix_safe_transactions_safe_tx_hash", "safe_tx_hash"),
     )
@@ -257,8 +223,14 @@ class ChangeRequest(Leased, Base):
         ),
         CheckConstraint("state <> 'proposed' OR proposal_id IS NOT NULL", name="proposed_has_proposal"),
         CheckConstraint(f"NOT ({_ON_CHAIN}) OR evidence_block_hash IS NOT NULL", name="on_chain_has_evidence"),
+        # Applied at once by a prepare: no commit was tried, and nobody told a hash.
         CheckConstraint(
-            "state <> 'committed' OR compose_hash IS NOT NULL OR allow_without_approval", name="committed_has_hash"
+            "state <> 'committed' OR compose_hash IS NOT NULL OR commit_attempted_at IS NULL", name="committed_has_hash"
+        ),
+        CheckConstraint("state <> 'committed' OR correlation_id IS NOT NULL", name="committed_has_correlation_id"),
+        CheckConstraint("state <> 'failed' OR reason IS NOT NULL", name="failed_has_reason"),
+        CheckConstraint(
+            "commit_token_sealed IS NULL OR commit_token_fingerprint IS NOT NULL", name="token_has_fingerprint"
         ),
         CheckConstraint(f"NOT ({_TERMINAL}) OR commit_token_sealed IS NULL", name="ended_holds_no_token"),
         CheckConstraint("state <> 'committed' OR commit_token_sealed IS NULL", name="committed_holds_no_token"),
@@ -278,7 +250,7 @@ class ChangeRequest(Leased, Base):
             "ix_change_requests_awaiting",
             "chain_id",
             "app_contract",
-            postgresql_where=text(_one_of("state", frozenset({State.PREPARED, State.PROPOSED, State.EXECUTED}))),
+            postgresql_where=text(_AFTER_PREPARE),
         ),
     )
 
@@ -301,6 +273,7 @@ class ChainFact(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (
+        CheckConstraint(_one_of("kind", FactKind), name="kind"),
         UniqueConstraint("chain_id", "transaction_hash", "block_hash", "log_index"),
         Index("ix_chain_facts_value", "chain_id", "app_contract", "value"),
         Index("ix_chain_facts_block_number", "chain_id", "block_number"),

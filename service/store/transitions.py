@@ -1,9 +1,11 @@
 """The one writer of a change request's state."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from psycopg.errors import UniqueViolation
 from pydantic import SecretStr
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -11,18 +13,17 @@ from sqlalchemy.orm import Session
 
 from service.domain.errors import CvmBusy, LeaseLost
 from service.domain.outcomes import Advance, Facts, Outcome, Wait
-from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
 from service.domain.states import HOLDS_CVM, TERMINAL, State, may_follow
-from service.store import events
+from service.store import events, membership
 from service.store.database import Database
-from service.store.leases import Lease, due_again, held
-from service.store.tables import ChangeRequest, Proposal
+from service.store.leases import Lease, due_again, given_back, held
+from service.store.tables import ChangeRequest
 
 TOKEN = "commit_token"  # noqa: S105 - the name of a column
 STATE_CHANNEL = "countersign_state"
 """LISTEN on it to hear the ids of change requests whose state changed."""
 LIVE_CVM_INDEX = "uq_change_requests_live_cvm"
-MEMBER_STATES = (State.PREPARED, State.PROPOSED, State.EXECUTED)
+_LEAVES_PROPOSAL = TERMINAL | {State.REGISTERED}
 
 
 class TransitionRefused(Exception):
@@ -32,12 +33,26 @@ class TransitionRefused(Exception):
 def record(database: Database, lease: Lease, facts: Facts) -> None:
     """Store facts of a leased change request now, without changing its state.
 
+    The first commit attempt is not stored once a cancel was accepted: the lease is given back for that instead.
+
     Raises:
-        LeaseLost: another worker took over.
-        CvmBusy: another live change request holds the CVM.
+        LeaseLost: another worker took over, or a cancel came first; nothing was written.
+        CvmBusy: another live change request holds the CVM; nothing was written.
     """
-    with database.transaction() as session:
-        _write(session, lease, columns(database, lease, facts))
+    with _naming_the_holder(database, lease, facts), database.transaction() as session:
+        cancelled = "commit_attempted_at" in facts and _give_back_if_cancelled(session, lease)
+        if not cancelled:
+            _write(session, lease, columns(database, lease, facts))
+    if cancelled:
+        raise LeaseLost("a cancel was asked for before the commit attempt")
+
+
+def _give_back_if_cancelled(session: Session, lease: Lease) -> bool:
+    row = session.scalars(select(ChangeRequest).where(held(lease)).with_for_update(key_share=True)).one_or_none()
+    if row is None or row.cancel_requested_at is None or row.commit_attempted_at is not None:
+        return False
+    session.execute(update(ChangeRequest).where(held(lease)).values(**given_back(func.clock_timestamp())))
+    return True
 
 
 def apply(database: Database, lease: Lease, source: State, outcome: Outcome, now: datetime) -> None:
@@ -48,7 +63,7 @@ def apply(database: Database, lease: Lease, source: State, outcome: Outcome, now
         CvmBusy: another live change request holds the CVM; nothing was written.
         TransitionRefused: the edge is not in the table.
     """
-    with database.transaction() as session:
+    with _naming_the_holder(database, lease, outcome.facts), database.transaction() as session:
         if isinstance(outcome, Wait):
             _wait(database, session, lease, source, outcome, now)
         else:
@@ -63,8 +78,7 @@ def _wait(database: Database, session: Session, lease: Lease, source: State, out
         lease,
         {
             **values,
-            "due_at": due_again(lease, outcome.seconds),
-            "lease_until": None,
+            **given_back(due_again(lease, outcome.seconds)),
             "attempts": attempts,
             "reason": outcome.reason.value,
             "detail": outcome.detail,
@@ -87,8 +101,7 @@ def _advance(
         "state": target.value,
         "version": ChangeRequest.version + 1,
         "state_entered_at": now,
-        "due_at": None if target in TERMINAL else func.now(),
-        "lease_until": None,
+        **given_back(None if target in TERMINAL else func.clock_timestamp()),
         "attempts": 0,
         "reason": outcome.reason.value if outcome.reason else None,
         "detail": outcome.detail,
@@ -96,34 +109,16 @@ def _advance(
     }
     if target in TERMINAL or target is State.COMMITTED:
         values["commit_token_sealed"] = None
+    joined = membership.lock_joined(session, lease) if target in _LEAVES_PROPOSAL else None
     row = _write(session, lease, values, ChangeRequest.state == source.value)
-    _settle_proposal(session, row, target)
+    if joined is not None and target is State.REGISTERED:
+        membership.approve(joined)
+    elif joined is not None:
+        membership.leave(session, joined)
     session.execute(select(func.pg_notify(STATE_CHANNEL, row.id)))
     events.append(database, session, row, name=target.value, now=now, extra={"previous_state": source.value})
     for notice, data in outcome.notices:
         events.append(database, session, row, name=notice.value, now=now, extra=data)
-
-
-def _settle_proposal(session: Session, row: ChangeRequest, target: State) -> None:
-    """The approval is final: the proposal ends. The last member left: the proposal is to be withdrawn."""
-    if row.proposal_id is None or target not in TERMINAL | {State.REGISTERED}:
-        return
-    proposal = session.get(Proposal, row.proposal_id, with_for_update=True)
-    if proposal is None or ProposalState(proposal.state) not in LIVE_PROPOSAL:
-        return
-    if target is State.REGISTERED:
-        proposal.state, proposal.due_at = ProposalState.APPROVED, None
-        return
-    others = select(func.count()).where(
-        ChangeRequest.proposal_id == proposal.id, ChangeRequest.state.in_([state.value for state in MEMBER_STATES])
-    )
-    if session.scalar(others):
-        return
-    if proposal.state == ProposalState.EXTERNAL:
-        proposal.state, proposal.due_at = ProposalState.WITHDRAWN, None
-    elif proposal.state != ProposalState.WITHDRAWING:
-        proposal.state, proposal.rung_at = ProposalState.WITHDRAWING, None
-        session.execute(update(Proposal).where(Proposal.id == proposal.id).values(due_at=func.now()))
 
 
 def columns(database: Database, lease: Lease, facts: Facts) -> dict[str, Any]:
@@ -144,24 +139,33 @@ def _write(
     session: Session, lease: Lease, values: Mapping[str, Any], *conditions: ColumnElement[bool]
 ) -> ChangeRequest:
     statement = update(ChangeRequest).where(held(lease), *conditions).values(**values).returning(ChangeRequest)
-    try:
-        row = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
-    except IntegrityError as error:
-        if LIVE_CVM_INDEX in str(error.orig):
-            raise CvmBusy("another change request of this CVM is live") from error
-        raise
+    row = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
     if row is None:
         raise LeaseLost("another worker holds this change request")
     return row
 
 
-def holder_of_cvm(session: Session, workspace_id: str, vm_uuid: str, other_than: str) -> str | None:
-    """The live change request that holds a CVM, if another one does."""
+@contextmanager
+def _naming_the_holder(database: Database, lease: Lease, facts: Facts) -> Iterator[None]:
+    """Turn the index's no to a second live change request of a CVM into ``CvmBusy``."""
+    try:
+        yield
+    except IntegrityError as error:
+        if not isinstance(error.orig, UniqueViolation) or error.orig.diag.constraint_name != LIVE_CVM_INDEX:
+            raise
+        with database.transaction() as session:
+            holder = _holder_of_cvm(session, str(lease.row_id), facts.get("vm_uuid"))
+        detail = f"change request {holder} of this CVM is live" if holder else "another one was live until just now"
+        raise CvmBusy(detail) from error
+
+
+def _holder_of_cvm(session: Session, request_id: str, vm_uuid: str | None) -> str | None:
+    workspace_id = select(ChangeRequest.workspace_id).where(ChangeRequest.id == request_id).scalar_subquery()
     return session.scalar(
         select(ChangeRequest.id).where(
             ChangeRequest.workspace_id == workspace_id,
             ChangeRequest.vm_uuid == vm_uuid,
-            ChangeRequest.id != other_than,
+            ChangeRequest.id != request_id,
             ChangeRequest.state.in_([state.value for state in HOLDS_CVM]),
         )
     )

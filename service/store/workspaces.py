@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service.store.database import Database
+from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe, WebhookEndpoint, Workspace
 
 PHALA_KEY = "phala_api_key"
@@ -41,8 +42,9 @@ class PhalaAccount:
 def save(database: Database, spec: WorkspaceSpec) -> str:
     """Create or replace a workspace's settings by its slug; its id."""
     with database.transaction() as session:
-        row = session.scalars(select(Workspace).where(Workspace.slug == spec.slug).with_for_update()).one_or_none()
-        workspace_id = row.id if row else database.new_id("ws")
+        # Processes that start together must not each think of an id.
+        lock_name(session, f"workspace:{spec.slug}")
+        workspace_id = session.scalar(select(Workspace.id).where(Workspace.slug == spec.slug)) or database.new_id("ws")
         sealed = database.sealer.seal(spec.phala_api_key, purpose=PHALA_KEY, row_id=workspace_id)
         values = {
             "phala_base_url": spec.phala_base_url,
@@ -67,7 +69,7 @@ def _replace(
     addresses: Sequence[tuple[int, str]],
 ) -> None:
     session.execute(delete(table).where(table.workspace_id == workspace_id))
-    for chain_id, address in addresses:
+    for chain_id, address in dict.fromkeys(addresses):
         session.add(table(workspace_id=workspace_id, chain_id=chain_id, address=address))
 
 

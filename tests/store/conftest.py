@@ -1,18 +1,30 @@
-"""A store on a migrated PostgreSQL database of the test's own."""
+"""A store on a migrated PostgreSQL database; each test finds it empty."""
 
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Engine
 
+from service.store.columns import Base
 from service.store.database import Database, make_engine
 from tests.support import rows
+from tests.support.postgres import NewDatabase
+
+
+@pytest.fixture(scope="session")
+def _engine(new_database: NewDatabase) -> Iterator[Engine]:
+    with new_database() as url:
+        engine = make_engine(url, pool_size=30)
+        yield engine
+        engine.dispose()
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    engine = make_engine(database_url, pool_size=30)
-    yield Database(engine, rows.sealer(), public_url="https://countersign.example")
-    engine.dispose()
+def database(_engine: Engine) -> Iterator[Database]:
+    """Emptied, not made anew: a database of its own for each test would cost most of the time."""
+    yield Database(_engine, rows.sealer(), public_url="https://countersign.example")
+    with _engine.begin() as connection:
+        connection.exec_driver_sql("; ".join(str(table.delete()) for table in reversed(Base.metadata.sorted_tables)))
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
 from service.store import migrate
+from service.store.columns import Base
 from service.store.database import make_engine
-from service.store.tables import Base
 from tests.support.postgres import NewDatabase
 
 _CONSTRAINTS = """

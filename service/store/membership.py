@@ -1,0 +1,69 @@
+"""Change requests as members of a proposal.
+
+Locks are taken in one order everywhere, so that two transactions never wait for each other: the name of an identity,
+then proposals, then change requests, these in the order of their ids.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy.orm import Session
+
+from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
+from service.domain.states import State
+from service.store import leases
+from service.store.leases import Lease, held
+from service.store.tables import ChangeRequest, Proposal
+
+_MEMBER_STATES = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED)]
+
+
+def members_of(proposal_id: str) -> ColumnElement[bool]:
+    """Condition that a change request joined the proposal and still waits for it."""
+    return and_(ChangeRequest.proposal_id == proposal_id, ChangeRequest.state.in_(_MEMBER_STATES))
+
+
+def has_members(session: Session, proposal_id: str) -> bool:
+    """Whether anybody waits for the proposal. Only an answer under the proposal's lock stays true."""
+    return bool(session.scalar(select(exists().where(members_of(proposal_id)))))
+
+
+def ring_members(session: Session, proposal_id: str) -> Sequence[Any]:
+    """Make the members of a proposal due now."""
+    return leases.ring(session, ChangeRequest, members_of(proposal_id))
+
+
+def lock(session: Session, proposal_id: str | None) -> Proposal | None:
+    """A proposal, locked until the transaction ends."""
+    if proposal_id is None:
+        return None
+    return session.get(Proposal, proposal_id, with_for_update={"key_share": True})
+
+
+def lock_joined(session: Session, lease: Lease) -> Proposal | None:
+    """The proposal of a leased change request, locked. The holder of the lease alone joins another."""
+    return lock(session, session.scalar(select(ChangeRequest.proposal_id).where(held(lease))))
+
+
+def leave(session: Session, proposal: Proposal) -> None:
+    """A member left a locked proposal: if it was the last, the proposal is to be withdrawn."""
+    if ProposalState(proposal.state) not in LIVE_PROPOSAL or has_members(session, proposal.id):
+        return
+    if proposal.state == ProposalState.EXTERNAL:
+        _become(proposal, ProposalState.WITHDRAWN)
+    elif proposal.state != ProposalState.WITHDRAWING:
+        _become(proposal, ProposalState.WITHDRAWING)
+
+
+def approve(proposal: Proposal) -> None:
+    """What a locked proposal asks for is allowed at a final block, by whatever route: it ends."""
+    if ProposalState(proposal.state) in LIVE_PROPOSAL:
+        _become(proposal, ProposalState.APPROVED)
+
+
+def _become(proposal: Proposal, state: ProposalState) -> None:
+    # The lease stays with its holder, whose outcome will find another state than it decided on.
+    proposal.state = state
+    proposal.rung_at = None
+    proposal.due_at = func.clock_timestamp() if state is ProposalState.WITHDRAWING else None
