@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Final, Self
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import select
 
-from service.store.database import Database
+from service.store.database import CONNECTION, Database
 from service.store.tables import ChangeRequest
 from service.store.transitions import STATE_CHANNEL
 
@@ -80,9 +81,10 @@ class StateChanges:
 
     def _run(self) -> None:
         url = self._database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        conninfo = make_conninfo(url, **CONNECTION)
         while not self._stop.is_set():
             try:
-                with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+                with psycopg.connect(conninfo, autocommit=True) as connection:
                     self._listen(connection)
             except psycopg.Error as error:
                 log.warning("not listening to state changes: %s", error.sqlstate or type(error).__name__)

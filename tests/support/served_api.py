@@ -1,5 +1,6 @@
 """The API served by a real server, and clients of it."""
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from service.api import serve
 from service.api.app import create_app
 from service.wiring import ApiParts
 
@@ -22,6 +24,7 @@ class Api:
 
     url: str
     app: FastAPI
+    server: uvicorn.Server
     acme: httpx.Client
     other: httpx.Client
     nobody: httpx.Client
@@ -31,7 +34,7 @@ class Api:
 def serving(parts: ApiParts) -> Iterator[Api]:
     """Serve an API over given parts for as long as the context lasts."""
     app = create_app(parts)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none", lifespan="on"))
+    server = serve.server(app, host="127.0.0.1", port=0, log_level="warning")
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -42,10 +45,9 @@ def serving(parts: ApiParts) -> Iterator[Api]:
         url = f"http://{host}:{port}"
         with ExitStack() as stack:
             acme, other = (stack.enter_context(_client(url, KEYS[slug])) for slug in ("acme", "other"))
-            yield Api(url, app, acme, other, stack.enter_context(_client(url, None)))
+            yield Api(url, app, server, acme, other, stack.enter_context(_client(url, None)))
     finally:
-        app.state.waiting.changes.close()
-        server.should_exit = True
+        server.handle_exit(signal.SIGTERM, None)
         thread.join()
 
 
