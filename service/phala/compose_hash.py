@@ -71,9 +71,9 @@ def canonical_app_compose(document: Mapping[str, Any] | str, form: HashForm = "c
 
 def _refuse_treacherous(value: object) -> None:
     if isinstance(value, dict):
-        found = _TREACHEROUS.intersection(value)
-        if found:
-            raise InvalidArgument(f"a member named {min(found)!r} makes the compose hash ambiguous: refused")
+        if not _TREACHEROUS.isdisjoint(value):
+            found = min(_TREACHEROUS.intersection(value))
+            raise InvalidArgument(f"a member named {found!r} makes the compose hash ambiguous: refused")
         value = list(value.values())
     if isinstance(value, list | tuple):
         for item in value:

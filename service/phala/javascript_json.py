@@ -11,17 +11,22 @@ import json
 import math
 import re
 from decimal import Decimal
+from itertools import repeat
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from service.phala.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 _EXACT: Final = 2**53
 _MAX_INDEX: Final = 2**32 - 2
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,9}")
+_DIGITS: Final = frozenset("0123456789")
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+MAX_DEPTH: Final = 500
+"""Levels of nesting beyond which JSON is refused; an app-compose has a handful."""
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PLAIN_DECIMAL_FROM: Final = 1e-6
 _EXPONENT_FROM: Final = 1e21
@@ -33,12 +38,32 @@ def parse(text: str) -> object:
     Raises:
         InvalidArgument: no JSON (``NaN`` and ``Infinity`` included), or nested too deeply.
     """
+    if _nested_too_deeply(text):
+        raise InvalidArgument("JSON nested too deeply")
     try:
         return json.loads(text, parse_int=_parse_int, parse_constant=_refuse_constant)
     except ValueError as exc:
         raise InvalidArgument(f"not JSON: {exc}") from None
-    except RecursionError:
-        raise InvalidArgument("JSON nested too deeply") from None
+
+
+def _nested_too_deeply(text: str) -> bool:
+    """Whether brackets nest beyond ``MAX_DEPTH``.
+
+    The interpreter's recursion limit is no protection: some libraries raise it so far that the parser overflows the
+    C stack before it is reached.
+    """
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        token = match[0]
+        if token in {"[", "{"}:
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif token in {"]", "}"}:
+            depth -= 1
+    return False
 
 
 def _parse_int(digits: str) -> int | float:
@@ -76,11 +101,13 @@ def utf16_units(text: str) -> bytes:
 
 def _members(value: Mapping[Any, Any], *, ordered: bool) -> list[str]:
     names = list(value)
-    if not all(isinstance(name, str) for name in names):
-        raise InvalidArgument("a JSON member name must be text")
+    try:
+        plain = "".join(names).isascii()
+    except TypeError:
+        raise InvalidArgument("a JSON member name must be text") from None
     if ordered:
-        names.sort(key=utf16_units)
-    indexes = [name for name in names if _INDEX.fullmatch(name) and int(name) <= _MAX_INDEX]
+        names.sort(key=None if plain else utf16_units)
+    indexes = [name for name in names if name[:1] in _DIGITS and _INDEX.fullmatch(name) and int(name) <= _MAX_INDEX]
     if not indexes:
         return names
     others = set(indexes)
@@ -118,34 +145,36 @@ class _Writer:
     def write(self, value: object, newline: str) -> None:
         if isinstance(value, str):
             self.pieces.append(encode_basestring(value))
+        elif isinstance(value, dict):
+            names = _members(value, ordered=self._ordered)
+            heads = [encode_basestring(name) + self._colon for name in names]
+            self._items("{}", heads, [value[name] for name in names], newline)
+        elif isinstance(value, list | tuple):
+            self._items("[]", repeat(""), value, newline)
         elif value is None:
             self.pieces.append("null")
         elif isinstance(value, bool):
             self.pieces.append("true" if value else "false")
         elif isinstance(value, int | float):
             self.pieces.append(number(value))
-        elif isinstance(value, dict):
-            names = _members(value, ordered=self._ordered)
-            heads = [encode_basestring(name) + self._colon for name in names]
-            self._items("{}", zip(heads, map(value.__getitem__, names), strict=True), newline)
-        elif isinstance(value, list | tuple):
-            self._items("[]", (("", item) for item in value), newline)
         else:
             raise InvalidArgument(f"{type(value).__name__} is no JSON value")
 
-    def _items(self, brackets: str, items: Iterable[tuple[str, object]], newline: str) -> None:
+    def _items(self, brackets: str, heads: Iterable[str], items: Sequence[object], newline: str) -> None:
+        if not items:
+            self.pieces.append(brackets)
+            return
         inner = newline + self._indent
         separator = brackets[0] + inner
-        for head, item in items:
-            self.pieces += (separator, head)
+        for head, item in zip(heads, items, strict=False):
+            self.pieces.append(separator + head)
             self.write(item, inner)
             separator = "," + inner
-        empty = separator[0] == brackets[0]
-        self.pieces.append(brackets if empty else newline + brackets[1])
+        self.pieces.append(newline + brackets[1])
 
 
 def _escape_lone_surrogates(text: str) -> str:
-    if not _LONE_SURROGATE.search(text):
+    if text.isascii() or not _LONE_SURROGATE.search(text):
         return text
     # two escapes read apart may form a pair: as in JavaScript, that is one character
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
