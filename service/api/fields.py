@@ -11,6 +11,7 @@ from service.domain import hexes
 NO_NUL: Final = r"^[^\x00]*$"
 """PostgreSQL cannot store a NUL character in text."""
 ONE_LINE: Final = r"^[^\x00-\x1f\x7f]*$"
+CVM_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"
 
 _HEX_PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})+\Z")
 _TOKEN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -69,7 +70,7 @@ EncryptedEnv = Annotated[
 CommitToken = Annotated[SecretStr, AfterValidator(_commit_token), Field(json_schema_extra={"format": "uuid"})]
 CvmId = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"),
+    StringConstraints(pattern=CVM_ID),
     AfterValidator(_cvm_id),
     Field(
         description="The CVM as Phala Cloud names it: its `cvm_...` id, vm uuid, name, app id (`app_...` or `0x...`) "

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.fields import NO_NUL, ONE_LINE
+from service.api.fields import CVM_ID, NO_NUL, ONE_LINE
 from service.api.hints import hint
 from service.api.middleware import request_id_of
 from service.api.problems import (
@@ -32,9 +32,17 @@ _OF_THE_FRAMEWORK: Final = {
     405: (METHOD_NOT_ALLOWED, "Use one of the methods in the Allow header."),
     413: (BODY_TOO_LARGE, BODY_TOO_LARGE.remedy),
 }
+_KINDS: Final = {
+    "missing": "is required",
+    "extra_forbidden": "unknown parameter",
+    "dict_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
+    "model_attributes_type": "must be a JSON object",
+}
 _PATTERNS: Final = {
     NO_NUL: "must not contain NUL characters",
     ONE_LINE: "must be one line without control characters",
+    CVM_ID: "must be 1 to 128 letters, digits, hyphens and underscores, and begin with a letter or digit",
 }
 
 
@@ -71,18 +79,18 @@ def _parts(errors: Sequence[Mapping[str, Any]], body: object) -> list[InvalidPar
 
 def _part(error: Mapping[str, Any], body: object) -> InvalidPart:
     source, *loc = error["loc"]
-    detail = _detail(error, loc)[: 2 * _LONGEST_PART]
+    detail = _detail(error)
     if source == "body":
+        if error["type"] == "extra_forbidden":
+            detail = hint(str(loc[-1]))
         return InvalidPart(pointer=_pointer(body, loc), detail=detail)
-    return InvalidPart(parameter=str(loc[0] if loc else source)[:_LONGEST_PART], detail=detail)
+    return InvalidPart(parameter=str(loc[0])[:_LONGEST_PART], detail=detail)
 
 
-def _detail(error: Mapping[str, Any], loc: Sequence[str | int]) -> str:
+def _detail(error: Mapping[str, Any]) -> str:
     kind, context = error["type"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        return hint(str(loc[-1]))
-    if kind == "missing":
-        return "is required"
+    if kind in _KINDS:
+        return _KINDS[kind]
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch" and context["pattern"] in _PATTERNS:

@@ -1,4 +1,4 @@
-"""The documentation of problems and reasons, written from their tables.
+"""The documentation of problems, written from their table.
 
 ``docs/errors.md`` is ``python -m service.api.problem_pages``.
 """
@@ -6,7 +6,6 @@
 import sys
 
 from service.api.problems import PROBLEMS, ProblemType
-from service.domain.reasons import ADVICE, Reason
 
 _HEAD = """\
 # Errors
@@ -34,16 +33,9 @@ Every error answer is `application/problem+json` (RFC 9457):
 `type` is stable and relative to the API, which serves the page of each type there. `title` and `detail` are for
 people and may change. `request_id` is also in the `X-Request-Id` header of every answer, errors or not. What was sent
 is never repeated in an error.
-"""
 
-_REASONS = """\
-# Reasons
-
-A change request that ended other than `completed`, or that waits, says why in `reason`: a stable `code`, the advice
-below, and a `detail` with the words of whoever said no.
-
-| code | what to do |
-|---|---|
+These are the answers to calls. Why a change request ended or waits is told by its `reason`: see
+[reasons.md](reasons.md).
 """
 
 
@@ -57,8 +49,7 @@ def section(kind: ProblemType) -> str:
 
 def errors_page() -> str:
     """The text of ``docs/errors.md``."""
-    reasons = "".join(f"| `{reason.value}` | {ADVICE[reason]} |\n" for reason in Reason)
-    return "\n".join([_HEAD, *map(section, PROBLEMS), _REASONS + reasons])
+    return "\n".join([_HEAD, *map(section, PROBLEMS)])
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ POINTED: list[tuple[dict[str, Any], str, str]] = [
     ({"cvm_id": "a", "patch": {"shutdown_timeout": 9}}, "#/patch/shutdown_timeout", "10"),
     ({"cvm_id": "a", "patch": {"user_config": "\0"}}, "#/patch/user_config", "NUL"),
     ({"cvm_id": "a", "patch": {}}, "#/patch", "at least one member"),
-    ({"cvm_id": "a", "patch": []}, "#/patch", "dictionary"),
+    ({"cvm_id": "a", "patch": []}, "#/patch", "a JSON object"),
+    ({"cvm_id": "a/b", "patch": {"vcpu": 1}}, "#/cvm_id", "letters, digits"),
+    ({"prepared": [PREPARED]}, "#/prepared", "a JSON object"),
+    ({"prepared": {**PREPARED, "kms_info": 1}}, "#/prepared/kms_info", "a JSON object"),
     ({"cvm_id": "a", "patch": {"vcpu": 1}, "title": "a\nb"}, "#/title", "one line"),
     ({"prepared": {**PREPARED, "compose_hash": "0x" + "a" * 63}}, "#/prepared/compose_hash", "it has 63"),
     ({"prepared": {**PREPARED, "app_id": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"}}, "#/prepared/app_id", "EIP-55"),
@@ -103,7 +106,9 @@ def test_what_is_no_json_is_malformed(idle_api: Api, content: bytes):
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b'"text"', b"1", b"true"])
 def test_a_body_must_be_an_object(idle_api: Api, content: bytes):
     answer = idle_api.acme.post(PATH, content=content, headers=JSON)
-    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#")
+    (part,) = answer.json()["errors"]
+    assert (answer.status_code, part["pointer"]) == (422, "#")
+    assert part["detail"] in ("is required", "must be a JSON object")
 
 
 @pytest.mark.parametrize(

@@ -120,11 +120,11 @@ def test_a_token_is_taken_once(api: Api):
         ({}, "00000000-0000-4000-8000-000000000000", "#/cvm_id"),
     ],
 )
-def test_a_prepared_update_must_fit_together(api: Api, changes: dict[str, Any], cvm_id: str | None, pointer: str):
-    answer = api.acme.post(PATH, json={"cvm_id": cvm_id, "prepared": {**PREPARED, **changes}})
+def test_a_prepared_update_must_fit_together(idle_api: Api, changes: dict[str, Any], cvm_id: str | None, pointer: str):
+    answer = idle_api.acme.post(PATH, json={"cvm_id": cvm_id, "prepared": {**PREPARED, **changes}})
     assert answer.status_code == 422
     assert [part["pointer"] for part in answer.json()["errors"]] == [pointer]
-    assert api.acme.get(PATH).json()["items"] == []
+    assert idle_api.acme.get(PATH).json()["items"] == []
 
 
 def test_the_chain_may_be_told_by_the_key_management_alone(api: Api):
@@ -138,6 +138,6 @@ def test_the_same_cvm_in_another_form_of_its_uuid_fits(api: Api):
 
 
 @pytest.mark.parametrize("body", [{}, {"cvm_id": "a"}, {"patch": {"vcpu": 1}}, {"cvm_id": "a", "patch": None}])
-def test_there_must_be_something_to_change_somewhere(api: Api, body: dict[str, Any]):
-    assert api.acme.post(PATH, json=body).status_code == 422
-    assert api.acme.get(PATH).json()["items"] == []
+def test_there_must_be_something_to_change_somewhere(idle_api: Api, body: dict[str, Any]):
+    assert idle_api.acme.post(PATH, json=body).status_code == 422
+    assert idle_api.acme.get(PATH).json()["items"] == []

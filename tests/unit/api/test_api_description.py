@@ -1,6 +1,7 @@
 """The OpenAPI document, and the page of problems."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from pydantic import SecretStr
 from service.api import problem_pages, problems
 from service.api.app import create_app
 from service.api.bodies import SubmitBody
+from service.api.patch import PatchMembers
 from service.api.problems import MEDIA_TYPE, PROBLEMS, ProblemType
-from service.domain.reasons import Reason
+from service.api.routers.change_requests import EventsQuery, ListQuery, ReadQuery
 from service.store.database import Database, make_engine
 from service.wiring import ApiParts
 from tests.support import rows
@@ -94,10 +96,17 @@ def test_the_page_of_errors_is_up_to_date():
     assert (ROOT / "docs/errors.md").read_text() == problem_pages.errors_page()
 
 
-def test_the_page_has_every_problem_and_every_reason():
+def test_the_page_has_every_problem():
     kinds = [value for value in vars(problems).values() if isinstance(value, ProblemType)]
     assert sorted(kinds, key=lambda kind: kind.slug) == sorted(PROBLEMS, key=lambda kind: kind.slug)
     assert len({kind.slug for kind in PROBLEMS}) == len(PROBLEMS)
     page = problem_pages.errors_page()
     assert all(f"## {kind.slug}\n" in page for kind in PROBLEMS)
-    assert all(f"| `{reason.value}` |" in page for reason in Reason)
+
+
+def test_the_guide_names_every_member():
+    guide = (ROOT / "docs/api.md").read_text()
+    queries = (ReadQuery, ListQuery, EventsQuery)
+    members = {*PatchMembers.__annotations__, *SubmitBody.model_fields}
+    members |= {name for query in queries for name in query.model_fields}
+    assert {name for name in members if not re.search(rf"\b{name}\b", guide)} == set()
