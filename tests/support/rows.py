@@ -130,7 +130,9 @@ def approval(
             "safe_tx_hash": safe_tx_hash(row.chain_id, safe, call, nonce),
         }
         session.add(
-            SafeTransaction(id=transaction_id, proposal_id=proposal_id, state=state.value, **(values | columns))
+            SafeTransaction(
+                **({"id": transaction_id, "proposal_id": proposal_id, "state": state.value} | values | columns)
+            )
         )
     return transaction_id
 
