@@ -63,7 +63,7 @@ class FakeSafeQueue(Faulty):
             if row is not None and row.is_executed:
                 raise Refused("Executed transactions cannot be deleted")
             if self._safes.get(safe_tx_hash) == safe:
-                del self.rows[safe_tx_hash]
+                del self.rows[safe_tx_hash], self._safes[safe_tx_hash]
 
         self._call("delete", effect)
 

@@ -209,13 +209,14 @@ class TestALostAnswer:
 
         assert run(unanswered(registered)) == committed("op-2")
 
-    def test_an_operation_older_than_the_token_is_not_ours(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    @pytest.mark.parametrize(("seconds", "ours"), [(5, True), (6, False)])
+    def test_an_operation_older_than_the_token_is_not_ours_but_clocks_differ(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, seconds: int, *, ours: bool
     ) -> None:
-        earlier = NOW - timedelta(minutes=1)
+        earlier = NOW - timedelta(seconds=seconds)
         phala.history.append(Operation("op-x", OperationStatus.COMPLETED, earlier, registered.compose_hash, None))
 
-        assert run(unanswered(registered)) == committed("op-2")
+        assert run(unanswered(registered)) == (committed("op-x", ADOPTED) if ours else committed("op-2"))
 
     def test_a_link_used_before_the_request_was_prepared_is_ours(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala

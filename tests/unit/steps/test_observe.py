@@ -177,12 +177,13 @@ class TestReorgs:
 class TestCatchingUp:
     def test_a_gap_is_read_in_ranges(self, chain: FakeChain) -> None:
         cursor = cursor_at(chain, 0)
-        fact = approve(chain)
+        device = next(fact for fact in chain.facts(0, 20) if fact.value == DEVICE)
+        facts = [device, *(approve(chain) for _ in range(6))]
 
         seen = observe(chain, cursor, WATCHED, (), max_range=4)
 
-        assert chain.calls.count("facts") == 4
-        assert fact in seen.facts
+        assert chain.calls.count("facts") == 5
+        assert list(seen.facts) == facts
         assert seen.behind == 0
 
     def test_a_big_gap_takes_several_looks_and_each_makes_progress(self, chain: FakeChain) -> None:

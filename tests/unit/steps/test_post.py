@@ -142,6 +142,15 @@ def test_a_stored_transaction_that_is_not_the_proposals_is_never_signed(
     assert queue.calls == []
 
 
+def test_a_claimed_transaction_is_checked_before_it_is_signed(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue
+) -> None:
+    of_another_hash = RecordingProposalIntents(proposal(compose_hash=OTHER_HASH))
+
+    assert run(proposal(), intents=of_another_hash).state is ProposalState.FAILED
+    assert queue.posts == []
+
+
 def test_a_refusal_fails_with_the_services_words(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
     queue.delegates.clear()
 
