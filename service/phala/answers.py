@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import responses
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -49,10 +49,10 @@ class Answer:
 
     call: str
     write: bool
-    secrets: Sequence[str]
+    secrets: Sequence[str] = field(repr=False)
     status: int
     media_type: str
-    body: bytes
+    body: bytes = field(repr=False)
     request_id: str | None
     retry_after: float | None
 

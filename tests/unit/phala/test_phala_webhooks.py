@@ -22,7 +22,7 @@ NOW = 1775824496
 
 #: The official parser hands out any JSON. Refused here on purpose: an event without id or name cannot be acted on.
 REFUSED_AS_MALFORMED = {"valid_unicode_body"}
-#: The small body is an event, but its name and its data are of another kind than pending approval.
+#: What the messages of the official parser are here.
 WHAT = {
     "Missing required": webhooks.WebhookHeadersMissing,
     "Invalid webhook": webhooks.WebhookSignatureInvalid,
