@@ -51,7 +51,7 @@ JS_ONLY: dict[str, Any] = {
     "negative_zero_js": {"a": -0.0},
     "function_member": {"a": 1},
 }
-#: No JSON here either. Python's int is JavaScript's number, so that a complex number stands in for the BigInt it cannot say.
+#: No JSON here either. Python has no BigInt beside its numbers: a complex number stands in for it.
 NOT_JSON: dict[str, Any] = {
     "date_value": {"d": datetime(1970, 1, 1, tzinfo=UTC), "a": 1},
     "null_prototype_object": {"x": object()},
