@@ -21,7 +21,7 @@ demo: $(READY) ## Carry one change request the whole way in a local world (summa
 test: $(READY) ## Run all tests; choose some with ARGS, as in make test ARGS="tests/unit -x"
 	$(BIN)/pytest $(ARGS)
 
-check: $(READY) ## Lint, formatting, types, import contracts, compiled contracts, docker-compose.yml
+check: $(READY) ## Lint, formatting, types, import contracts, and what is generated: docs, compiled contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
