@@ -137,12 +137,14 @@ def approval(
     return transaction_id
 
 
-def fact(block: int = 100, kind: FactKind = FactKind.HASH_ADDED, value: str = COMPOSE_HASH, **fields: Any) -> ChainFact:
+def fact(
+    block: int | Block = 100, kind: FactKind = FactKind.HASH_ADDED, value: str = COMPOSE_HASH, **fields: Any
+) -> ChainFact:
     """A log of an app contract in a block whose hash follows from its number."""
     values: dict[str, Any] = {
         "app_contract": APP,
         "transaction_hash": "0x" + "aa" * 32,
-        "block": Block(block, f"0x{block:064x}"),
+        "block": block if isinstance(block, Block) else Block(block, f"0x{block:064x}"),
         "log_index": 0,
     }
     return ChainFact(kind=kind, value=value, **(values | fields))
