@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from service import settings as configuration
+from service.logs import WithExtras
 from service.settings import Settings, SettingsError
 
 EXIT_REFUSED = 2
@@ -37,9 +38,9 @@ app.add_typer(workspace_app, name="workspace")
 
 def _load() -> Settings:
     settings = configuration.load()
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(WithExtras("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     return settings
@@ -48,20 +49,17 @@ def _load() -> Settings:
 @app.command()
 def serve() -> None:
     """Run the REST API. It needs the database only; workers do the rest."""
-    import uvicorn  # noqa: PLC0415 - each command loads what it needs
-
-    from service.api.app import create_app  # noqa: PLC0415
+    from service.api.app import create_app  # noqa: PLC0415 - each command loads what it needs
+    from service.api.serve import server  # noqa: PLC0415
     from service.wiring import for_api  # noqa: PLC0415
 
     settings = _load()
-    uvicorn.run(
-        create_app(for_api(settings)),
-        host=settings.api_host,
-        port=settings.api_port,
-        log_level=settings.log_level.lower(),
-        access_log=False,
-        server_header=False,
-    )
+    parts = for_api(settings)
+    try:
+        api = create_app(parts)
+    except ValueError as error:
+        raise SettingsError(f"COUNTERSIGN_API_KEYS: {error}") from error
+    server(api, host=settings.api_host, port=settings.api_port, log_level=settings.log_level).run()
 
 
 @app.command()

@@ -46,7 +46,7 @@ class ChainSettings(BaseModel):
 class Settings(BaseSettings):
     """All settings, read from ``COUNTERSIGN_*`` variables. What a process does not need it does not ask for."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
 
     database_url: SecretStr | None = Field(
         default=None, description="PostgreSQL: `postgresql://user:password@host:5432/countersign`"

@@ -46,7 +46,8 @@ def prepare(
     if needs_approval:
         _check_approvable(request, cvm, chains, queues, signer)
     if request.intake is Intake.PREPARED:
-        return Advance(State.PREPARED, Facts(prepared_at=now))
+        # When the token was minted nobody says; later than this it is dead for certain.
+        return Advance(State.PREPARED, Facts(prepared_at=now, token_expires_at=now + TOKEN_LIFETIME))
     if not needs_approval and request.prepare_attempted_at is not None:
         # An earlier attempt without an answer may have been applied: look before applying it twice.
         earlier = phala.operations(cvm.vm_uuid, request.prepare_attempted_at)

@@ -1,16 +1,19 @@
 """Signs of life of long-running processes."""
 
-from sqlalchemy import func
+from sqlalchemy import delete, func, text
 from sqlalchemy.dialects.postgresql import insert
 
 from service.store.database import Database
 from service.store.tables import Heartbeat
+
+_FORGOTTEN_AFTER = text("interval '1 day'")
 
 
 def beat(database: Database, process: str, kind: str) -> None:
     """Say that ``process`` (host and pid, say) of a ``kind`` such as ``worker`` is alive now."""
     statement = insert(Heartbeat).values(process=process, kind=kind, seen_at=func.now())
     with database.transaction() as session:
+        session.execute(delete(Heartbeat).where(Heartbeat.seen_at < func.now() - _FORGOTTEN_AFTER))
         session.execute(
             statement.on_conflict_do_update(index_elements=["process"], set_={"kind": kind, "seen_at": func.now()})
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -59,6 +59,7 @@ def save(database: Database, spec: WorkspaceSpec) -> str:
         _replace(session, ExternalApp, workspace_id, spec.external_apps)
         for url, secret in spec.webhooks:
             _save_endpoint(database, session, workspace_id, url, secret)
+        _turn_off_others(session, workspace_id, [url for url, _ in spec.webhooks])
         return workspace_id
 
 
@@ -80,9 +81,18 @@ def _save_endpoint(database: Database, session: Session, workspace_id: str, url:
     endpoint_id = found.id if found else database.new_id("ep")
     sealed = database.sealer.seal(secret, purpose=WEBHOOK_SECRET, row_id=endpoint_id)
     if found:
-        found.secret_sealed = sealed
+        found.secret_sealed, found.enabled = sealed, True
     else:
         session.add(WebhookEndpoint(id=endpoint_id, workspace_id=workspace_id, url=url, secret_sealed=sealed))
+
+
+def _turn_off_others(session: Session, workspace_id: str, urls: Sequence[str]) -> None:
+    """Endpoints that are not named any more get no new events; what was written for them is still delivered."""
+    session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.url.not_in(urls))
+        .values(enabled=False)
+    )
 
 
 def id_of(database: Database, slug: str) -> str | None:

@@ -19,7 +19,14 @@ PACKAGES = (
     "migrations",
     "sandbox",
 )
-MODULES = ("service.ports", "service.settings", "service.wiring", "service.cli", "service.workspace_file")
+MODULES = (
+    "service.ports",
+    "service.settings",
+    "service.wiring",
+    "service.cli",
+    "service.workspace_file",
+    "service.logs",
+)
 PARTS = ("service.phala.compose_hash", "service.phala.webhooks", "service.phala.errors")
 LIBRARIES = ("sqlalchemy", "alembic", "web3", "safe_eth", "fastapi", "starlette", "celery", "kombu", "time", "random")
 
@@ -49,6 +56,7 @@ MAY_IMPORT = {
     "migrations": {DOMAIN, "service.store", "sqlalchemy", "alembic", *EVERYWHERE},
     "sandbox": {DOMAIN, *PARTS, "fastapi", "starlette", "web3", "safe_eth", *EVERYWHERE},
     "service.workspace_file": {DOMAIN, "service.settings", "service.store", *EVERYWHERE},
+    "service.logs": {DOMAIN, *EVERYWHERE},
     "service.cli": {*PACKAGES, *MODULES, *PARTS, *EVERYWHERE},
 }  # fmt: skip
 

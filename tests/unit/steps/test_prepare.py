@@ -34,6 +34,8 @@ from tests.support.fakes import FakeSigner, FixedClock, RecordingRequestIntents
 Run = partial[Outcome]
 NO_HASH_MOVED = {"vcpu": 4, "memory": 8192}
 
+HANDED_IN = {"prepared_at": NOW, "token_expires_at": NOW + timedelta(days=14)}
+
 
 @pytest.fixture
 def run(
@@ -299,7 +301,7 @@ def test_a_prepared_answer_for_something_else_fails(run: Run, phala: FakePhala, 
 def test_a_prepared_update_goes_on_without_another_prepare(
     run: Run, phala: FakePhala, intents: RecordingRequestIntents
 ) -> None:
-    assert run(handed_in()) == Advance(State.PREPARED, {"prepared_at": NOW})
+    assert run(handed_in()) == Advance(State.PREPARED, HANDED_IN)
     assert "prepare" not in phala.calls
     assert intents.all_facts["vm_uuid"] == VM_UUID
 
@@ -319,7 +321,7 @@ def test_a_prepared_update_for_a_cvm_without_onchain_kms_is_refused(run: Run, ph
 
 
 def test_a_prepared_update_takes_the_device_from_the_cvm(run: Run) -> None:
-    assert run(handed_in(device_id=None)) == Advance(State.PREPARED, {"prepared_at": NOW})
+    assert run(handed_in(device_id=None)) == Advance(State.PREPARED, HANDED_IN)
 
 
 def test_a_prepared_update_of_which_nobody_tells_the_device_fails(run: Run, phala: FakePhala) -> None:
@@ -341,7 +343,7 @@ def test_an_already_allowed_hash_needs_no_safe(run: Run, chain: FakeChain) -> No
     chain.owners[APP] = AppOwnership(has_code=True, owner="0x" + "99" * 20, pending_owner=None)
     chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH))
 
-    assert run(handed_in()) == Advance(State.PREPARED, {"prepared_at": NOW})
+    assert run(handed_in()) == Advance(State.PREPARED, HANDED_IN)
 
 
 def test_an_external_app_needs_no_safe(run: Run, chain: FakeChain) -> None:
