@@ -1,0 +1,117 @@
+"""Connections, transactions, names that are held, and signs of life."""
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from service.store import heartbeats
+from service.store.database import Database, make_engine
+from service.store.locks import leadership, lock_name
+from service.store.tables import Heartbeat
+from tests.support import rows
+from tests.support.threads import in_background, wait_until, wait_until_blocked
+
+
+@pytest.mark.parametrize("scheme", ["postgresql://", "postgres://", "postgresql+psycopg://"])
+def test_every_form_of_the_url_leads_to_the_same_driver(database_url: str, scheme: str):
+    engine = make_engine(database_url.replace("postgresql://", scheme))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+    assert engine.dialect.driver == "psycopg"
+    assert ":" not in repr(engine).split("@")[0].removeprefix("Engine(postgresql+psycopg://countersign:***")
+    engine.dispose()
+
+
+def test_a_transaction_is_all_or_nothing(database: Database):
+    def write_and_fail() -> None:
+        with database.transaction() as session:
+            session.add(Heartbeat(process="p", kind="worker", seen_at=rows.NOW))
+            session.flush()
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        write_and_fail()
+    with database.transaction() as session:
+        assert session.get(Heartbeat, "p") is None
+
+
+def test_a_process_frozen_inside_a_transaction_loses_its_locks(database: Database, workspace: str):
+    """The server ends such a session itself; here the time it gives is made shorter, so as not to wait for it."""
+    idle = "idle_in_transaction_session_timeout"
+    locked = text("SELECT id FROM workspaces FOR UPDATE")
+    with database.transaction() as session:
+        assert session.scalar(text(f"SHOW {idle}")) == "15s", "as long as a lease"
+    with database.engine.connect() as frozen:
+        frozen.execute(text(f"SET LOCAL {idle} = 50"))
+        frozen.execute(locked)
+        with database.transaction() as session:
+            assert session.scalar(locked) == workspace
+        with pytest.raises(DBAPIError) as ended:
+            frozen.execute(text("SELECT 1"))
+    assert ended.value.connection_invalidated, "it does not go back to the pool"
+
+
+def test_nobody_waits_for_a_lock_for_ever(database: Database, workspace: str):
+    locked = text("SELECT id FROM workspaces FOR UPDATE")
+    with database.transaction() as session, database.engine.connect() as waiting:
+        assert session.scalar(text("SHOW lock_timeout")) == "10s"
+        assert session.scalar(locked) == workspace
+        waiting.execute(text("SET LOCAL lock_timeout = 20"))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            waiting.execute(locked)
+
+
+def test_a_name_is_held_by_one_transaction_at_a_time(database: Database):
+    with database.transaction() as holder:
+        lock_name(holder, "a")
+
+        def take(name: str) -> bool:
+            with database.transaction() as session:
+                lock_name(session, name)
+            return True
+
+        with in_background(lambda: take("b")) as other_name:
+            assert other_name.result()
+        with in_background(lambda: take("a")) as same_name:
+            wait_until_blocked(database, 1)
+            assert not same_name.done()
+            holder.commit()
+            assert same_name.result()
+
+
+def test_one_leads_until_it_is_done(database: Database):
+    with leadership(database, "watch:1") as first, leadership(database, "watch:1") as second:
+        assert (first, second) == (True, False)
+        with leadership(database, "watch:2") as other:
+            assert other
+    with leadership(database, "watch:1") as again:
+        assert again
+
+
+def test_a_leader_whose_session_ended_leads_no_more(database: Database):
+    kill = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE locktype = 'advisory' AND datname = current_database()"
+    )
+
+    def leads() -> bool:
+        with leadership(database, "watch:1") as led:
+            return led
+
+    leading = leadership(database, "watch:1")
+    assert leading.__enter__()
+    assert not leads()
+    with database.transaction() as session:
+        session.execute(kill)
+    wait_until(leads, "another one leads")
+    with pytest.raises(OperationalError):
+        leading.__exit__(None, None, None)
+
+
+def test_a_sign_of_life_is_renewed(database: Database):
+    heartbeats.beat(database, "host:1", "worker")
+    first = rows.read(database, Heartbeat, "host:1").seen_at
+    heartbeats.beat(database, "host:1", "watch")
+    row = rows.read(database, Heartbeat, "host:1")
+    assert row.kind == "watch"
+    assert row.seen_at > first
