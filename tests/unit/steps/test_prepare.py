@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from service.domain.chain import AppOwnership, FactKind
 from service.domain.errors import Busy, CvmBusy, Nonsense, Refused, Unauthorized, Unreachable
-from service.domain.outcomes import Advance, Notice, Outcome, Wait
+from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait
 from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, Intake
 from service.domain.states import State
@@ -164,14 +164,26 @@ def test_a_resolved_cvm_stays_the_same_when_it_is_renamed(run: Run, phala: FakeP
     assert outcome.to is State.PREPARED
 
 
-def test_a_cvm_without_onchain_kms_is_refused(run: Run, phala: FakePhala) -> None:
-    phala.info = replace(phala.info, app_contract=None, chain_id=None)
+OFF_CHAIN = pytest.mark.parametrize(
+    "lacks", [{"app_contract": None, "chain_id": None}, {"app_contract": None}, {"chain_id": None}]
+)
 
-    assert_failed(run(change_request()), Reason.APPROVAL_NOT_POSSIBLE, phala)
+
+@OFF_CHAIN
+def test_a_cvm_without_onchain_kms_is_refused(run: Run, phala: FakePhala, lacks: dict[str, Any]) -> None:
+    phala.info = replace(phala.info, **lacks)
+
+    outcome = run(change_request())
+
+    assert_failed(outcome, Reason.APPROVAL_NOT_POSSIBLE, phala)
+    assert outcome.detail == "the CVM has no on-chain KMS"
 
 
 def test_a_patch_that_moves_no_hash_is_refused(run: Run, phala: FakePhala) -> None:
-    assert_failed(run(change_request(patch=NO_HASH_MOVED)), Reason.APPROVAL_NOT_POSSIBLE, phala)
+    outcome = run(change_request(patch=NO_HASH_MOVED))
+
+    assert_failed(outcome, Reason.APPROVAL_NOT_POSSIBLE, phala)
+    assert outcome.detail == "the patch moves no compose hash"
 
 
 @pytest.mark.parametrize("wish", [True, False])
@@ -185,8 +197,9 @@ def test_a_request_and_its_workspace_must_both_permit_a_change_without_approval(
     assert_failed(run(half), Reason.APPROVAL_NOT_POSSIBLE, phala)
 
 
-def test_a_permitted_change_is_applied_at_once(run: Run, phala: FakePhala) -> None:
-    phala.info = replace(phala.info, app_contract=None, chain_id=None)
+@pytest.mark.parametrize("lacks", [{"app_contract": None, "chain_id": None}, {"app_contract": None}])
+def test_a_permitted_change_is_applied_at_once(run: Run, phala: FakePhala, lacks: dict[str, Any]) -> None:
+    phala.info = replace(phala.info, **lacks)
 
     outcome = run(permitted())
 
@@ -314,8 +327,11 @@ def test_a_prepared_update_of_another_cvm_fails_before_it_takes_the_cvm(
     assert intents.recorded == []
 
 
-def test_a_prepared_update_for_a_cvm_without_onchain_kms_is_refused(run: Run, phala: FakePhala) -> None:
-    phala.info = replace(phala.info, app_contract=None, chain_id=None)
+@OFF_CHAIN
+def test_a_prepared_update_for_a_cvm_without_onchain_kms_is_refused(
+    run: Run, phala: FakePhala, lacks: dict[str, Any]
+) -> None:
+    phala.info = replace(phala.info, **lacks)
 
     assert_failed(run(handed_in(app_contract=None, chain_id=None)), Reason.APPROVAL_NOT_POSSIBLE, phala)
 
