@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["tests.support.postgres", "tests.support.redis"]
@@ -9,6 +10,12 @@ pytest_plugins = ["tests.support.postgres", "tests.support.redis"]
 _TESTS = Path(__file__).parent
 # A test's room says what it is allowed and how to select it; nobody has to remember a marker.
 _MARKS = {"unit": pytest.mark.disable_socket, "store": pytest.mark.store, "flow": pytest.mark.flow}
+
+# A slow machine is no failure: how long an example takes is measured in bench/, not asserted here.
+hypothesis.settings.register_profile(
+    "countersign", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("countersign")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
