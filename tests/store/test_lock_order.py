@@ -119,17 +119,21 @@ class Bustle:
         if lease is None:
             return
         state = State(rows.read(self.database, ChangeRequest, request_id).state)
-        intents = StoredRequestIntents(self.database, lease)
-        joined = intents.join_proposal(self.roll.choice([(), (rows.DEVICE,)]), rows.SAFE)
-        onward: dict[State, list[Advance]] = {
-            State.PREPARED: [Advance(State.PROPOSED)],
-            State.PROPOSED: [Advance(State.EXECUTED, self.EVIDENCE)],
-            State.EXECUTED: [Advance(State.PREPARED), Advance(State.REGISTERED), Advance(State.CANCELLED)],
-        }
-        outcome: Advance | Wait = Wait(0, Reason.WAITING_FOR_PROPOSAL)
-        if joined.state is not ProposalState.WITHDRAWING and state in onward:
-            outcome = self.roll.choice(onward[state])
-        transitions.apply(self.database, lease, state, outcome, rows.NOW)
+        transitions.apply(self.database, lease, state, self._decide(lease, state), rows.NOW)
+
+    def _decide(self, lease: Lease, state: State) -> Advance | Wait:
+        if state is State.PREPARED:
+            # After a reorg it may need an approval that it did not need before.
+            devices = self.roll.choice([(), (rows.DEVICE,)])
+            joined = StoredRequestIntents(self.database, lease).join_proposal(devices, rows.SAFE)
+            if joined.state is ProposalState.WITHDRAWING:
+                return Wait(0, Reason.WAITING_FOR_PROPOSAL)
+            return Advance(State.PROPOSED)
+        if state is State.PROPOSED:
+            return Advance(State.EXECUTED, self.EVIDENCE)
+        if state is State.EXECUTED:
+            return Advance(self.roll.choice([State.PREPARED, State.PREPARED, State.REGISTERED, State.CANCELLED]))
+        return Wait(60, Reason.PHALA_BUSY)
 
     def serve_proposals(self) -> None:
         for proposal_id, _ in leases.ring_due(self.database, Proposal, 10):
