@@ -46,8 +46,9 @@ def prepare(
     if needs_approval:
         _check_approvable(request, cvm, chains, queues, signer)
     if request.intake is Intake.PREPARED:
-        # When the token was minted nobody says; later than this it is dead for certain.
-        return Advance(State.PREPARED, Facts(prepared_at=now, token_expires_at=now + TOKEN_LIFETIME))
+        # Where nobody said when the token was minted: later than this it is dead for certain.
+        expires_at = request.token_expires_at or now + TOKEN_LIFETIME
+        return Advance(State.PREPARED, Facts(prepared_at=now, token_expires_at=expires_at))
     if not needs_approval and request.prepare_attempted_at is not None:
         # An earlier attempt without an answer may have been applied: look before applying it twice.
         earlier = phala.operations(cvm.vm_uuid, request.prepare_attempted_at)

@@ -34,7 +34,7 @@ from tests.support.fakes import FakeSigner, FixedClock, RecordingRequestIntents
 Run = partial[Outcome]
 NO_HASH_MOVED = {"vcpu": 4, "memory": 8192}
 
-HANDED_IN = {"prepared_at": NOW, "token_expires_at": NOW + timedelta(days=14)}
+HANDED_IN = Facts(prepared_at=NOW, token_expires_at=NOW + timedelta(days=14))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def handed_in(**overrides: Any) -> ChangeRequest:
         "patch": None,
         "compose_hash": COMPOSE_HASH,
         "commit_token": SecretStr(TOKEN),
-        "token_expires_at": NOW + timedelta(days=14),
+        "token_expires_at": None,
         "app_contract": APP,
         "chain_id": CHAIN_ID,
         "device_id": DEVICE,
@@ -317,6 +317,14 @@ def test_a_prepared_update_goes_on_without_another_prepare(
     assert run(handed_in()) == Advance(State.PREPARED, HANDED_IN)
     assert "prepare" not in phala.calls
     assert intents.all_facts["vm_uuid"] == VM_UUID
+
+
+def test_a_known_end_of_the_token_is_kept(run: Run) -> None:
+    expires_at = NOW + timedelta(days=3)
+
+    outcome = run(handed_in(token_expires_at=expires_at))
+
+    assert outcome == Advance(State.PREPARED, Facts(prepared_at=NOW, token_expires_at=expires_at))
 
 
 @pytest.mark.parametrize("stored", [{"app_contract": OTHER_APP}, {"chain_id": 1}, {"device_id": "0x" + "ee" * 32}])
