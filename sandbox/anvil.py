@@ -18,7 +18,9 @@ from typing import Any, Self
 
 import httpx
 
+from sandbox.guardian import Guardian
 from sandbox.jsonrpc import JsonRpc
+from sandbox.processes import ProcessError
 
 CHAIN_ID = 31337
 MNEMONIC = "test test test test test test test test test test test junk"  # anvil's public default
@@ -28,7 +30,7 @@ _DYING_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 
 
-class AnvilError(RuntimeError):
+class AnvilError(ProcessError):
     """anvil is missing, did not start, or died; the message ends with its last output lines."""
 
 
@@ -104,6 +106,7 @@ class Anvil:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is the parent's to handle: it stops us in its own order
         )
+        Guardian.of_this_process().watch(self._process.pid)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -171,6 +174,7 @@ class Anvil:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        Guardian.of_this_process().forget(self._process.pid)
         self._output.close()
 
     def __enter__(self) -> Self:

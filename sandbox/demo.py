@@ -139,7 +139,9 @@ def run(summary_path: Path) -> int:
         ):
             root = Path(directory)
             world = group.add(World(root / "world"))
-            deployment = group.add(Deployment(root / "countersign", world, webhooks=[(receiver.url, secret)]))
+            deployment = group.add(
+                Deployment(root / "countersign", world, webhooks=[(receiver.url, secret)], keep_database=False)
+            )
             headers = {"Authorization": f"Bearer {deployment.api_key}"}
             with httpx.Client(base_url=deployment.url, headers=headers, timeout=30) as client:
                 summary = _tell(Story(world, deployment, receiver, client, started))

@@ -46,6 +46,7 @@ class Deployment:
         settings: Mapping[str, str] | None = None,
         workspace: Mapping[str, Any] | None = None,
         proposer: LocalAccount = DELEGATE,
+        keep_database: bool = True,
     ) -> None:
         """Take what it stands on.
 
@@ -56,11 +57,13 @@ class Deployment:
             settings: more ``COUNTERSIGN_*`` variables.
             workspace: more members of the workspace file.
             proposer: whose key proposes.
+            keep_database: whether an embedded database outlives ``stop``.
         """
         self._directory = directory
         self._world = world
         self._webhooks = webhooks
         self._workspace = dict(workspace or {})
+        self._keep_database = keep_database
         self._postgres: EmbeddedPostgres | None = None
         self._redis: EmbeddedRedis | None = None
         self._processes: dict[str, ManagedProcess] = {}
@@ -121,7 +124,10 @@ class Deployment:
         if self._redis is not None:
             self._redis.stop()
         if self._postgres is not None:
-            self._postgres.stop()
+            if self._keep_database:
+                self._postgres.stop()
+            else:
+                self._postgres.destroy()
 
     def process(self, name: str) -> ManagedProcess:
         """One of the processes, for those who stop, kill and start it."""

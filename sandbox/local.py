@@ -4,13 +4,25 @@ import signal
 import sys
 from pathlib import Path
 
+import httpx
+
+from sandbox.chain.local import ChainError
 from sandbox.deployment import Deployment
-from sandbox.processes import ProcessGroup
+from sandbox.processes import ProcessError, ProcessGroup
 from sandbox.world import World
 
 
-def run(directory: Path) -> None:
-    """Start everything, say where it is, and wait for Ctrl-C or SIGTERM."""
+def run(directory: Path) -> int:
+    """Start everything, say where it is, and wait for Ctrl-C or SIGTERM; the exit code."""
+    try:
+        _run(directory)
+    except (ProcessError, ChainError, httpx.HTTPError) as error:
+        sys.stderr.write(f"countersign: {error}\n")
+        return 1
+    return 0
+
+
+def _run(directory: Path) -> None:
     with ProcessGroup() as group:
         sys.stdout.write("starting an EVM, a Phala Cloud and a Safe Transaction Service ...\n")
         sys.stdout.flush()

@@ -132,7 +132,7 @@ def sandbox(
     """
     from sandbox.local import run  # noqa: PLC0415
 
-    run(directory)
+    raise typer.Exit(run(directory))
 
 
 @app.command()

@@ -24,6 +24,7 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 world,
                 webhooks=[(receiver.url, secret)],
                 workspace={"allow_without_approval": True},
+                keep_database=False,
             )
         )
         with Stack(world, deployment, receiver) as stack:
