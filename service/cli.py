@@ -28,6 +28,8 @@ _QUIET = (
 app = typer.Typer(
     name="countersign",
     help="Multisig approval workflow for Phala Cloud CVMs: prepare, let a Safe's owners approve, commit.",
+    epilog="Settings are COUNTERSIGN_* variables, see docs/settings.md. A fault of the deployment ends a command with one "
+    "line and exit code 2.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,7 +50,11 @@ def _load() -> Settings:
 
 @app.command()
 def serve() -> None:
-    """Run the REST API. It needs the database only; workers do the rest."""
+    """Run the REST API. It needs the database only; workers do the rest.
+
+    Needs COUNTERSIGN_DATABASE_URL, _API_KEYS, _ENCRYPTION_KEYS and _FINGERPRINT_KEY; COUNTERSIGN_CHAINS names the
+    chains that requests may be on. Listens on COUNTERSIGN_API_HOST and _API_PORT. /healthz and /readyz tell its health.
+    """
     from service.api.app import create_app  # noqa: PLC0415 - each command loads what it needs
     from service.api.serve import server  # noqa: PLC0415
     from service.wiring import for_api  # noqa: PLC0415
@@ -64,7 +70,11 @@ def serve() -> None:
 
 @app.command()
 def worker() -> None:
-    """Run a worker: it serves change requests, proposals, chains and webhook deliveries."""
+    """Run a worker: it serves change requests, proposals, chains and webhook deliveries.
+
+    Needs COUNTERSIGN_DATABASE_URL, _REDIS_URL, _ENCRYPTION_KEYS, _FINGERPRINT_KEY, _CHAINS and _PROPOSER_KEY. Any number
+    may run; killing one loses nothing.
+    """
     from workers.run import run_worker  # noqa: PLC0415
 
     run_worker(_load())
@@ -72,7 +82,10 @@ def worker() -> None:
 
 @app.command()
 def beat() -> None:
-    """Run the clock that makes workers look for due rows. One is enough; two do no harm."""
+    """Run the clock that makes workers look for due rows. One is enough; two do no harm.
+
+    Needs COUNTERSIGN_REDIS_URL. COUNTERSIGN_SWEEP_SECONDS says how often.
+    """
     from workers.run import run_beat  # noqa: PLC0415
 
     run_beat(_load())
@@ -80,7 +93,11 @@ def beat() -> None:
 
 @app.command()
 def watch() -> None:
-    """Listen to new blocks and ring for their chains, so that approvals are seen at once."""
+    """Listen to new blocks and ring for their chains, so that approvals are seen at once.
+
+    Needs what a worker needs but the proposer key. Subscribes where a chain has a ws_url, polls where it has none. One
+    leads at a time; more stand by.
+    """
     from workers.run import run_watch  # noqa: PLC0415
 
     run_watch(_load())
@@ -90,7 +107,10 @@ def watch() -> None:
 def migrate(
     revision: Annotated[str, typer.Argument(help="Migrate up to this revision.")] = "head",
 ) -> None:
-    """Bring the database to this version's migrations. Safe to run again."""
+    """Bring the database to this version's migrations. Safe to run again.
+
+    Needs COUNTERSIGN_DATABASE_URL. Run it before the processes of a new version start: they refuse an older database.
+    """
     from service.store import migrate as migrations  # noqa: PLC0415
     from service.store.database import DatabaseFault, faults_in_one_line  # noqa: PLC0415
 
