@@ -261,6 +261,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN ('executed', 'prepared', 'proposed', 'registered')"),
     )
     op.create_index(
+        "ix_change_requests_becoming_final",
+        "change_requests",
+        ["chain_id", "evidence_block_number"],
+        unique=False,
+        postgresql_where=sa.text("state = 'executed'"),
+    )
+    op.create_index(
         "ix_change_requests_due_at",
         "change_requests",
         ["due_at"],

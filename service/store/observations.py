@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, func, or_, select, tuple_, union, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,8 @@ from service.store.leases import Lease, due_again, given_back, held
 from service.store.tables import ChainCursor, ChangeRequest
 
 _WATCHED = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED)]
+_OF_HASH = frozenset({FactKind.HASH_ADDED, FactKind.HASH_REMOVED})
+_OF_DEVICE = frozenset({FactKind.DEVICE_ADDED, FactKind.DEVICE_REMOVED})
 _BEFORE_FINAL = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED)]
 
 
@@ -140,33 +142,31 @@ def _orphan(session: Session, chain_id: int, fact: ChainFact, now: datetime) -> 
 
 
 def _ring(session: Session, chain_id: int, changed: list[ChainFact], final: int) -> int:
-    became_final = and_(
+    """Ring for whom new facts and the new final block concern, without a look at all the others that wait."""
+    became_final = select(ChangeRequest.id).where(
+        ChangeRequest.chain_id == chain_id,
         ChangeRequest.state == State.EXECUTED.value,
         ChangeRequest.evidence_block_number <= final,
         ChangeRequest.attempts == 0,  # one that failed keeps its back-off: the next tick is no news
     )
-    rung = leases.ring(
-        session,
-        ChangeRequest,
+    concerned = select(ChangeRequest.id).where(
         ChangeRequest.chain_id == chain_id,
         ChangeRequest.state.in_(_BEFORE_FINAL),
-        or_(became_final, *_concerned(changed)),
+        ChangeRequest.app_contract.in_({fact.app_contract for fact in changed}),
+        _concerned(changed),
     )
-    return len(rung)
+    wanted = union(became_final, concerned) if changed else became_final
+    waiting = ChangeRequest.state.in_(_BEFORE_FINAL)
+    return len(leases.ring(session, ChangeRequest, waiting, ChangeRequest.id.in_(wanted)))
 
 
-def _concerned(changed: list[ChainFact]) -> list[ColumnElement[bool]]:
-    """For whom new facts are news: a hash for its requests, a device for its, the switch for the whole app."""
-    column_of = {
-        FactKind.HASH_ADDED: ChangeRequest.compose_hash,
-        FactKind.HASH_REMOVED: ChangeRequest.compose_hash,
-        FactKind.DEVICE_ADDED: ChangeRequest.device_id,
-        FactKind.DEVICE_REMOVED: ChangeRequest.device_id,
-    }
-    exact = {(column_of[fact.kind], fact.app_contract, fact.value) for fact in changed if fact.kind in column_of}
-    whole = {fact.app_contract for fact in changed if fact.kind not in column_of}
-    conditions: list[ColumnElement[bool]] = [
-        tuple_(ChangeRequest.app_contract, column).in_([(app, value) for of, app, value in exact if of is column])
-        for column in {column for column, _, _ in exact}
-    ]
-    return [*conditions, ChangeRequest.app_contract.in_(whole)] if whole else conditions
+def _concerned(changed: list[ChainFact]) -> ColumnElement[bool]:
+    """Whom facts are news for: a hash for its requests, a device for its, the switch for the whole app."""
+    hashes = {(fact.app_contract, fact.value) for fact in changed if fact.kind in _OF_HASH}
+    devices = {(fact.app_contract, fact.value) for fact in changed if fact.kind in _OF_DEVICE}
+    switched = {fact.app_contract for fact in changed if fact.kind is FactKind.ANY_DEVICE_SET}
+    return or_(
+        tuple_(ChangeRequest.app_contract, ChangeRequest.compose_hash).in_(hashes),
+        tuple_(ChangeRequest.app_contract, ChangeRequest.device_id).in_(devices),
+        ChangeRequest.app_contract.in_(switched),
+    )

@@ -252,6 +252,12 @@ class ChangeRequest(Leased, Base):
             "app_contract",
             postgresql_where=text(_AFTER_PREPARE),
         ),
+        Index(
+            "ix_change_requests_becoming_final",
+            "chain_id",
+            "evidence_block_number",
+            postgresql_where=text("state = 'executed'"),
+        ),
     )
 
 
