@@ -160,3 +160,10 @@ def test_a_forged_rejection_is_never_signed(run: partial[ProposalOutcome], queue
 
     assert run(withdrawing(rejection=forged)).state is ProposalState.FAILED
     assert queue.posts == []
+
+
+def test_a_forged_approval_is_left_alone(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
+    forged = safe_transaction(call=approval_call(APP, OTHER_HASH, ()))
+
+    assert run(withdrawing(transaction=forged)).state is ProposalState.FAILED
+    assert queue.calls == []
