@@ -3,7 +3,11 @@
 import pytest
 
 from service.domain.chain import FactKind, SafeState
-from tests.support.builders import CHAIN_ID, DEVICE, SAFE
+from service.domain.phala_facts import Prepared
+from service.domain.snapshots import ChangeRequest
+from service.domain.states import State
+from tests.support.builders import CHAIN_ID, DEVICE, PATCH, SAFE, VM_UUID, change_request
+from tests.support.committing import TRANSACTION
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
 from tests.support.fake_safe_queue import FakeSafeQueue
@@ -63,3 +67,24 @@ def queues(queue: FakeSafeQueue) -> dict[int, FakeSafeQueue]:
 @pytest.fixture
 def intents() -> RecordingRequestIntents:
     return RecordingRequestIntents()
+
+
+@pytest.fixture
+def compose_hash(phala: FakePhala, chain: FakeChain) -> str:
+    """The hash of the patch, allowed at a final block."""
+    approved = phala.hash_of(PATCH)
+    chain.mine((FactKind.HASH_ADDED, approved), empty=chain.depth)
+    return approved
+
+
+@pytest.fixture
+def registered(phala: FakePhala, compose_hash: str) -> ChangeRequest:
+    answer = phala.prepare(VM_UUID, PATCH)
+    phala.calls.clear()
+    assert isinstance(answer, Prepared)
+    return change_request(
+        State.REGISTERED,
+        compose_hash=compose_hash,
+        commit_token=answer.commit_token,
+        transaction_hash=TRANSACTION,
+    )

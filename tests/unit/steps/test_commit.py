@@ -1,58 +1,30 @@
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import count
-from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from service.domain.chain import FactKind
 from service.domain.errors import (
     Busy,
     LeaseLost,
-    Nonsense,
     NotVisibleYet,
     Refused,
-    TokenDead,
     Unauthorized,
     Unreachable,
 )
-from service.domain.outcomes import Advance, Notice, Outcome, Wait
-from service.domain.phala_facts import AppliedAtOnce, Operation, OperationStatus, Prepared
+from service.domain.outcomes import Advance, Outcome, Wait
+from service.domain.phala_facts import Operation, OperationStatus
 from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
 from service.steps.commit import ALREADY_REGISTERED, commit
-from tests.support.builders import COMPOSE_HASH, DEVICE, NOW, OTHER_HASH, PATCH, VM_UUID, change_request
+from tests.support.builders import COMPOSE_HASH, DEVICE, NOW, OTHER_HASH, VM_UUID
+from tests.support.committing import ADOPTED, TRANSACTION, assert_ended, committed, cut_off, unanswered
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
 from tests.support.fakes import FixedClock, RecordingRequestIntents
-
-TRANSACTION = "0x" + "aa" * 32
-ADOPTED = "the commit was found by its operation"
-
-
-@pytest.fixture
-def compose_hash(phala: FakePhala, chain: FakeChain) -> str:
-    """The hash of the patch, allowed at a final block."""
-    approved = phala.hash_of(PATCH)
-    chain.mine((FactKind.HASH_ADDED, approved), empty=chain.depth)
-    return approved
-
-
-@pytest.fixture
-def registered(phala: FakePhala, compose_hash: str) -> ChangeRequest:
-    answer = phala.prepare(VM_UUID, PATCH)
-    phala.calls.clear()
-    assert isinstance(answer, Prepared)
-    return change_request(
-        State.REGISTERED,
-        compose_hash=compose_hash,
-        commit_token=answer.commit_token,
-        transaction_hash=TRANSACTION,
-    )
 
 
 @pytest.fixture
@@ -63,24 +35,6 @@ def run(
     return partial(
         commit, phala=phala, chains=chains, intents=intents, clock=clock, new_id=lambda: f"attempt-{next(numbers)}"
     )
-
-
-def unanswered(request: ChangeRequest, **overrides: object) -> ChangeRequest:
-    columns = {"commit_attempt_id": "attempt-0", "commit_attempted_at": NOW}
-    return replace(request, **{**columns, **overrides})  # type: ignore[arg-type]  # parametrised columns
-
-
-def committed(correlation_id: str, detail: str | None = None) -> Advance:
-    return Advance(State.COMMITTED, {"correlation_id": correlation_id, "commit_token": None}, detail=detail)
-
-
-def cut_off() -> Nonsense:
-    return Nonsense("cut off", reason=Reason.PHALA_UNREACHABLE)
-
-
-def assert_ended(outcome: Outcome, state: State, reason: Reason) -> None:
-    assert isinstance(outcome, Advance)
-    assert (outcome.to, outcome.reason) == (state, reason)
 
 
 class TestTheLine:
@@ -259,170 +213,6 @@ class TestALostAnswer:
 
         assert isinstance(outcome, Wait)
         assert outcome.facts == {}
-
-
-class TestADeadToken:
-    def test_a_person_who_clicked_the_link_is_found(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, compose_hash: str
-    ) -> None:
-        assert registered.commit_token is not None
-        phala.commit(VM_UUID, registered.commit_token, compose_hash, ALREADY_REGISTERED)
-
-        assert run(registered) == committed("op-1", ADOPTED)
-
-    def test_the_same_patch_gives_a_fresh_one(
-        self,
-        run: partial[Outcome],
-        registered: ChangeRequest,
-        phala: FakePhala,
-        clock: FixedClock,
-        intents: RecordingRequestIntents,
-    ) -> None:
-        clock.advance(minutes=2)
-        stale = replace(registered, commit_token=SecretStr("00000000-0000-4000-8000-00000000dead"))
-
-        outcome = run(stale)
-
-        expires_at = clock.now() + timedelta(days=14)
-        notice = (Notice.TOKEN_REFRESHED, {"token_expires_at": expires_at.isoformat()})
-        assert outcome == replace(committed("op-1"), notices=(notice,))
-        assert phala.calls == ["commit", "operations", "prepare", "commit"]
-        fresh = phala.commits[0][0]
-        assert intents.recorded == [
-            {"commit_attempt_id": "attempt-1", "commit_attempted_at": clock.now()},
-            {"prepare_attempted_at": clock.now(), "commit_attempt_id": None},
-            {"commit_token": fresh, "token_expires_at": expires_at},
-            {"commit_attempt_id": "attempt-2", "commit_attempted_at": clock.now()},
-        ]
-
-    def test_an_ended_one_is_renewed_without_trying_it(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
-    ) -> None:
-        clock.advance(days=14)
-
-        outcome = run(registered)
-
-        assert isinstance(outcome, Advance)
-        assert outcome.to is State.COMMITTED
-        assert phala.calls == ["prepare", "commit"]
-
-    def test_a_missing_one_is_renewed(self, run: partial[Outcome], registered: ChangeRequest) -> None:
-        outcome = run(replace(registered, commit_token=None))
-
-        assert isinstance(outcome, Advance)
-        assert outcome.to is State.COMMITTED
-
-    def test_another_hash_is_drift(self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala) -> None:
-        phala.fail("commit", TokenDead("466"))
-        phala.hash_salt = "a new server-side default"
-
-        assert_ended(run(registered), State.FAILED, Reason.COMPOSE_DRIFT)
-        assert phala.commits == []
-
-    def test_without_a_patch_it_is_refused(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
-    ) -> None:
-        phala.fail("commit", TokenDead("466"))
-
-        assert_ended(run(replace(registered, patch=None)), State.FAILED, Reason.TOKEN_REFUSED)
-        assert "prepare" not in phala.calls
-
-    def test_a_fresh_one_that_is_refused_too_ends_it(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
-    ) -> None:
-        phala.fail("commit", TokenDead("466"), TokenDead("466 again"))
-
-        assert_ended(run(registered), State.FAILED, Reason.TOKEN_REFUSED)
-        assert phala.calls.count("prepare") == 1
-
-    def test_a_fresh_one_whose_answer_was_lost_is_found(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
-    ) -> None:
-        phala.fail("commit", TokenDead("466"))
-        phala.fail("commit", TokenDead("466"), after_effect=True)
-
-        outcome = run(registered)
-
-        assert isinstance(outcome, Advance)
-        assert outcome.facts["correlation_id"] == "op-1"
-        assert [notice for notice, _ in outcome.notices] == [Notice.TOKEN_REFRESHED]
-
-    def test_an_unanswered_attempt_may_have_spent_it(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
-    ) -> None:
-        phala.fail("commit", TokenDead("466"))
-        clock.advance(seconds=59)
-
-        outcome = run(unanswered(registered))
-
-        assert isinstance(outcome, Wait)
-        assert outcome.failed_attempt
-        assert outcome.facts == {}
-        assert "prepare" not in phala.calls
-
-    def test_an_unanswered_attempt_is_settled_after_a_minute(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
-    ) -> None:
-        phala.fail("commit", TokenDead("466"))
-        clock.advance(seconds=60)
-
-        outcome = run(unanswered(registered))
-
-        assert isinstance(outcome, Advance)
-        assert outcome.to is State.COMMITTED
-        assert "prepare" in phala.calls
-
-    def test_a_wish_forbids_to_kill_a_newer_token(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
-    ) -> None:
-        phala.fail("commit", TokenDead("466"))
-        clock.advance(minutes=2)
-
-        outcome = run(unanswered(registered, cancel_requested_at=NOW))
-
-        assert_ended(outcome, State.CANCELLED, Reason.CANCELLED_BY_USER)
-        assert "prepare" not in phala.calls
-
-    def test_an_ended_one_without_a_patch_after_an_unanswered_attempt(
-        self, run: partial[Outcome], registered: ChangeRequest, clock: FixedClock
-    ) -> None:
-        clock.advance(days=14)
-
-        assert_ended(run(unanswered(registered, patch=None)), State.EXPIRED, Reason.TOKEN_EXPIRED)
-
-    def test_a_renewal_applied_at_once_raises_an_alert(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
-    ) -> None:
-        phala.fail("commit", TokenDead("466"))
-        phala.info = replace(phala.info, app_contract=None)
-
-        outcome = run(registered)
-
-        assert isinstance(outcome, Advance)
-        assert outcome.to is State.COMMITTED
-        assert [notice for notice, _ in outcome.notices] == [Notice.ALERT]
-
-    def test_a_refused_renewal_ends_it(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
-    ) -> None:
-        phala.fail("commit", TokenDead("466"))
-        phala.fail("prepare", Refused("image not available"))
-
-        assert_ended(run(registered), State.FAILED, Reason.PREPARE_REFUSED)
-
-    def test_the_allowlist_is_read_again_after_a_renewal(
-        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, chain: FakeChain
-    ) -> None:
-        class Withdrawn(FakePhala):
-            def prepare(self, vm_uuid: str, patch: Mapping[str, Any]) -> Prepared | AppliedAtOnce:
-                chain.mine((FactKind.HASH_REMOVED, registered.compose_hash or ""))
-                return super().prepare(vm_uuid, patch)
-
-        outcome = run(replace(registered, commit_token=None), phala=Withdrawn(phala.clock))
-
-        assert isinstance(outcome, Wait)
-        assert outcome.reason is Reason.WAITING_FOR_FINALITY
-        assert [notice for notice, _ in outcome.notices] == [Notice.TOKEN_REFRESHED]
 
 
 class TestLag:
