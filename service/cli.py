@@ -28,8 +28,8 @@ _QUIET = (
 app = typer.Typer(
     name="countersign",
     help="Multisig approval workflow for Phala Cloud CVMs: prepare, let a Safe's owners approve, commit.",
-    epilog="Settings are COUNTERSIGN_* variables, see docs/settings.md. A fault of the deployment ends a command with one "
-    "line and exit code 2.",
+    epilog="Settings are COUNTERSIGN_* variables, see docs/settings.md. A fault of the deployment ends a command with "
+    "one line and exit code 2.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -72,8 +72,8 @@ def serve() -> None:
 def worker() -> None:
     """Run a worker: it serves change requests, proposals, chains and webhook deliveries.
 
-    Needs COUNTERSIGN_DATABASE_URL, _REDIS_URL, _ENCRYPTION_KEYS, _FINGERPRINT_KEY, _CHAINS and _PROPOSER_KEY. Any number
-    may run; killing one loses nothing.
+    Needs COUNTERSIGN_DATABASE_URL, _REDIS_URL, _ENCRYPTION_KEYS, _FINGERPRINT_KEY, _CHAINS and _PROPOSER_KEY. Any
+    number may run; killing one loses nothing.
     """
     from workers.run import run_worker  # noqa: PLC0415
 
