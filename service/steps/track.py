@@ -47,6 +47,11 @@ def track(request: ChangeRequest, *, phala: Phala, clock: Clock, poll_seconds: f
         if now >= _deadline(request):
             return stop(State.FAILED, no.reason, no.detail)
         raise Unreachable(no.detail, reason=no.reason) from no
+    except Unreachable as fault:
+        # Not seen is not a no; but the request's own deadline ends every wait.
+        if now >= max(_deadline(request), request.deadline_at):
+            return stop(State.FAILED, Reason.NOT_RUNNING_IN_TIME, f"what runs could not be seen: {fault.detail}")
+        raise
     if verdict is not None:
         return verdict
     status = "not listed" if operation is None else operation.status

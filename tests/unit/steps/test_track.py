@@ -185,6 +185,25 @@ def test_silence_is_no_failure(run: partial[Outcome], phala: FakePhala, clock: F
         run(committed())
 
 
+def test_the_deadline_of_the_request_ends_the_silence(
+    run: partial[Outcome], phala: FakePhala, clock: FixedClock
+) -> None:
+    clock.advance(days=30)
+    phala.fail("operations", Unreachable("timeout", reason=Reason.PHALA_UNREACHABLE))
+
+    assert_failed(run(committed()), Reason.NOT_RUNNING_IN_TIME)
+
+
+def test_a_deadline_of_the_request_before_the_workspaces_does_not_end_it(
+    run: partial[Outcome], phala: FakePhala, clock: FixedClock
+) -> None:
+    clock.advance(minutes=59)
+    phala.fail("operations", Unreachable("timeout", reason=Reason.PHALA_UNREACHABLE))
+
+    with pytest.raises(Unreachable):
+        run(committed(deadline_at=NOW))
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [(Unauthorized("no access"), Reason.PHALA_UNAUTHORIZED), (NotFound("gone"), Reason.CVM_NOT_FOUND)],
