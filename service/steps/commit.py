@@ -56,21 +56,42 @@ def commit(
     """
     needed = needed_approval(request)
     if request.commit_attempt_id is not None:
-        found = _adopt(request, phala)
+        found = _look_again(request, phala, clock)
         if found is not None:
             return found
-        if clock.now() >= request.deadline_at:
-            return stop(State.EXPIRED, Reason.DEADLINE_PASSED, "a commit was sent, and no operation of it was seen")
     else:
         end = ending(request, clock.now())
         if end is not None:
             return end
     chain = chain_of(chains, needed.chain_id)
     view = chain.view()
+    if (request.evidence_block_number or 0) > view.final.number:
+        detail = f"the node is behind: its final block is {view.final.number}"
+        return Wait(_HEAD_SECONDS, Reason.WAITING_FOR_FINALITY, detail)
     if not needed.read(chain, view.final).both:
         raise Refused(f"not allowed at the final block {view.final.number}", reason=Reason.APPROVAL_WITHDRAWN)
     attempt = _Attempt(request, phala, chain, intents, clock, new_id, timedelta(seconds=lag_window_seconds))
     return attempt.run(view.head)
+
+
+def _look_again(request: ChangeRequest, phala: Phala, clock: Clock) -> Advance | None:
+    """The end of an attempt without an answer, if it has one; ``None`` to go on.
+
+    Raises:
+        Unreachable: the look failed. It is repeated for some time after the deadline: not seen is not a no.
+    """
+    now = clock.now()
+    late = now >= request.deadline_at + timedelta(seconds=request.workspace.run_deadline_seconds)
+    try:
+        found = _adopt(request, phala)
+    except Unreachable as fault:
+        if not late:
+            raise
+        detail = f"a commit was sent, and what became of it could not be seen: {fault.detail}"
+        return stop(State.EXPIRED, Reason.DEADLINE_PASSED, detail)
+    if found is None and now >= request.deadline_at:
+        return stop(State.EXPIRED, Reason.DEADLINE_PASSED, "a commit was sent, and no operation of it was seen")
+    return found
 
 
 def _adopt(request: ChangeRequest, phala: Phala) -> Advance | None:

@@ -104,7 +104,34 @@ class TestEnds:
         assert phala.calls == ["operations"]
 
 
+    def test_past_the_deadline_a_look_that_fails_is_repeated_for_a_while(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        down = Unreachable("down", reason=Reason.PHALA_UNREACHABLE)
+        phala.fail("operations", down, down)
+        late = unanswered(registered, deadline_at=NOW)
+
+        with pytest.raises(Unreachable):
+            run(late)
+        clock.advance(seconds=late.workspace.run_deadline_seconds)
+
+        assert_ended(run(late), State.EXPIRED, Reason.DEADLINE_PASSED)
+        assert phala.commits == []
+
+
 class TestTheAllowlist:
+    def test_a_final_block_older_than_the_approval_proves_nothing(
+        self, run: partial[Outcome], registered: ChangeRequest, chain: FakeChain, phala: FakePhala
+    ) -> None:
+        final = chain.view().final
+        chain.rewind(1)
+
+        outcome = run(replace(registered, evidence_block_number=final.number, evidence_block_hash=final.hash))
+
+        detail = f"the node is behind: its final block is {final.number - 1}"
+        assert outcome == Wait(5.0, Reason.WAITING_FOR_FINALITY, detail)
+        assert phala.calls == []
+
     def test_not_allowed_at_the_final_block(
         self, run: partial[Outcome], registered: ChangeRequest, chain: FakeChain, phala: FakePhala
     ) -> None:
