@@ -13,9 +13,10 @@ from service.domain.snapshots import (
     SafeTransactionState,
 )
 from service.ports import Chain, ProposalIntents, SafeQueue, Signer
-from service.steps.safe_transaction import safe_of, safe_state, verified_approval
+from service.steps.safe_transaction import is_approved, safe_of, safe_state, verified_approval
 
 _FIRST_LOOK_SECONDS: Final = 1.0
+_ALLOWED_SECONDS: Final = 15.0
 
 
 def post(
@@ -54,7 +55,11 @@ def post(
 def _post(
     proposal: Proposal, chain: Chain, queue: SafeQueue, signer: Signer, intents: ProposalIntents, origin: str
 ) -> ProposalOutcome:
-    safe = safe_state(proposal, chain, chain.view().head)
+    head = chain.view().head
+    if is_approved(proposal, chain, head):
+        # Owners would sign for nothing. Its requests end it once that is final; after a reorg it is posted.
+        return ProposalOutcome(ProposalState.POSTING, _ALLOWED_SECONDS, f"allowed on chain at block {head.number}")
+    safe = safe_state(proposal, chain, head)
     transaction = proposal.transaction
     if transaction is None or transaction.state not in LIVE_SAFE_TRANSACTION:
         transaction = intents.claim_nonce(queue.next_nonce(safe_of(proposal), safe.nonce))

@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 
 from service.domain.calls import approval_call
+from service.domain.chain import FactKind
 from service.domain.errors import Nonsense, Refused, Unreachable
 from service.domain.outcomes import ProposalOutcome
 from service.domain.reasons import Reason
@@ -80,6 +81,20 @@ def test_the_nonce_is_claimed_before_the_post(
     assert intents.claimed == [0]
     assert run(claimed()) == QUEUED
     assert len(queue.posts) == 1
+
+
+def test_what_is_allowed_already_asks_nobody_for_a_signature(
+    run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue, intents: RecordingProposalIntents
+) -> None:
+    block = chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH))
+    replaced = proposal(transaction=safe_transaction(state=SafeTransactionState.REPLACED))
+
+    outcome = run(replaced)
+
+    assert outcome == ProposalOutcome(ProposalState.POSTING, 15.0, f"allowed on chain at block {block.number}")
+    assert (queue.calls, intents.claimed) == ([], [])
+    chain.reorg(1)
+    assert run(replaced) == QUEUED
 
 
 def test_a_claimed_transaction_that_never_arrived_is_posted(
