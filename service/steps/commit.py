@@ -8,7 +8,15 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from service.domain.chain import Block
-from service.domain.errors import Busy, NotVisibleYet, Refused, TokenDead, Unreachable
+from service.domain.errors import (
+    Busy,
+    NotFound,
+    NotVisibleYet,
+    Refused,
+    TokenDead,
+    Unauthorized,
+    Unreachable,
+)
 from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait, stop
 from service.domain.phala_facts import AppliedAtOnce, Prepared
 from service.domain.reasons import Reason
@@ -196,6 +204,12 @@ class _Attempt:
             return self._wait_for_lag(lag)
         except (Busy, Unreachable, Refused) as fault:
             return _adopt(request, self.phala) or self._after(fault, repeats)
+        except (Unauthorized, NotFound):
+            # The earlier attempt may have landed all the same.
+            found = _adopt(request, self.phala) if repeats is not None else None
+            if found is None:
+                raise
+            return found
         return _committed(correlation_id)
 
     def _record_attempt(self, repeats: str | None) -> None:

@@ -103,7 +103,6 @@ class TestEnds:
         assert_ended(outcome, State.EXPIRED, Reason.DEADLINE_PASSED)
         assert phala.calls == ["operations"]
 
-
     def test_past_the_deadline_a_look_that_fails_is_repeated_for_a_while(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
     ) -> None:
@@ -325,6 +324,13 @@ class TestOtherAnswers:
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
     ) -> None:
         phala.fail("commit", Refused("already updating"), after_effect=True)
+
+        assert run(unanswered(registered)) == committed("op-1", ADOPTED)
+
+    def test_a_refused_key_does_not_settle_an_earlier_attempt(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        phala.fail("commit", Unauthorized("no access"), after_effect=True)
 
         assert run(unanswered(registered)) == committed("op-1", ADOPTED)
 
