@@ -5,6 +5,7 @@ import json
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from service.domain.errors import CvmBusy, LeaseLost
 from service.domain.outcomes import Advance, Facts, Notice, Wait
@@ -13,7 +14,7 @@ from service.domain.states import EDGES, TERMINAL, TRANSITIONS, Edge, State
 from service.store import leases, snapshots, transitions
 from service.store.database import Database
 from service.store.leases import Lease
-from service.store.tables import ChangeRequest, Event
+from service.store.tables import ChangeRequest, Event, Proposal
 from tests.support import rows
 from tests.support.threads import holding, in_background, together, wait_until_blocked
 
@@ -96,6 +97,25 @@ class TestEdges:
         row = rows.read(database, ChangeRequest, request_id)
         assert (row.state, row.version, row.last_event_seq) == ("received", 0, 0)
         assert rows.events(database, request_id) == []
+
+    @pytest.mark.parametrize("table", ["events", "webhook_deliveries"])
+    def test_a_state_without_its_event_or_delivery_is_not_stored(self, database: Database, table: str):
+        workspace = rows.workspace(database, webhooks=[("https://receiver.example/hook", SecretStr("whsec_c2VjcmV0"))])
+        proposal_id = rows.proposal(database, workspace)
+        request_id = rows.change_request(database, workspace, State.PROPOSED, proposal_id=proposal_id)
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD CONSTRAINT full_disk CHECK (false)")
+        try:
+            with pytest.raises(IntegrityError, match="full_disk"):
+                _advance(database, request_id, State.PROPOSED, Advance(State.CANCELLED))
+        finally:
+            with database.engine.begin() as connection:
+                connection.exec_driver_sql(f"ALTER TABLE {table} DROP CONSTRAINT full_disk")
+        row = rows.read(database, ChangeRequest, request_id)
+        assert (row.state, row.version, row.last_event_seq) == ("proposed", 0, 0)
+        assert row.commit_token_sealed is not None
+        assert rows.read(database, Proposal, proposal_id).state == "queued"
+        assert (rows.events(database, request_id), rows.deliveries(database)) == ([], [])
 
     def test_notices_follow_the_state_in_the_same_transaction(self, database: Database, workspace: str):
         request_id = rows.change_request(database, workspace, State.EXECUTED)
