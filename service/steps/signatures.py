@@ -11,7 +11,7 @@ from service.domain.outcomes import ProposalOutcome
 from service.domain.signatures import recover
 from service.domain.snapshots import Proposal, ProposalState, SafeTransaction, SafeTransactionState
 from service.ports import Chain, QueuedTransaction, SafeQueue
-from service.steps.safe_transaction import safe_of, safe_state, verified_approval
+from service.steps.safe_transaction import is_approved, safe_of, safe_state, verified_approval
 
 
 def signatures(proposal: Proposal, *, chain: Chain, queue: SafeQueue, poll_seconds: float) -> ProposalOutcome:
@@ -32,13 +32,22 @@ def signatures(proposal: Proposal, *, chain: Chain, queue: SafeQueue, poll_secon
     if transaction is None:
         return ProposalOutcome(ProposalState.POSTING, 0.0)
     if transaction.state is SafeTransactionState.EXECUTED:
-        # Its requests decide by the allowlist; the queue has nothing more to say.
-        return ProposalOutcome(ProposalState.QUEUED, poll_seconds)
+        return _executed(proposal, transaction, chain, poll_seconds)
     try:
         verified_approval(proposal, transaction, chain.chain_id)
         return _look(proposal, transaction, chain, queue, poll_seconds)
     except Refused as no:
         return ProposalOutcome(ProposalState.FAILED, None, no.detail)
+
+
+def _executed(proposal: Proposal, transaction: SafeTransaction, chain: Chain, poll_seconds: float) -> ProposalOutcome:
+    """Its requests decide by the allowlist, and the queue has nothing more to say. Nobody may wait for what is over."""
+    view = chain.view()
+    final = safe_state(proposal, chain, view.final).nonce > transaction.nonce
+    if not final or is_approved(proposal, chain, view.final) or is_approved(proposal, chain, view.head):
+        return ProposalOutcome(ProposalState.QUEUED, poll_seconds)
+    detail = f"the Safe executed it at nonce {transaction.nonce}, and what it allowed was taken away again"
+    return ProposalOutcome(ProposalState.FAILED, None, detail)
 
 
 def _look(

@@ -3,12 +3,13 @@ from functools import partial
 import pytest
 
 from service.domain.calls import SafeCall, approval_call, rejection_call
+from service.domain.chain import FactKind
 from service.domain.errors import Unreachable
 from service.domain.outcomes import ProposalOutcome
 from service.domain.reasons import Reason
 from service.domain.snapshots import Proposal, ProposalState, SafeTransactionState
 from service.steps.signatures import signatures
-from tests.support.builders import APP, OTHER_HASH, SAFE, proposal, safe_transaction
+from tests.support.builders import APP, COMPOSE_HASH, OTHER_HASH, SAFE, proposal, safe_transaction
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_safe_queue import FakeSafeQueue
 from tests.support.fakes import FakeSigner
@@ -148,13 +149,30 @@ def test_a_vanished_transaction_is_posted_again(run: partial[ProposalOutcome], q
     assert outcome.transaction_state is SafeTransactionState.INTENDED
 
 
-def test_an_executed_transaction_is_not_asked_about_any_more(
-    run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue
-) -> None:
-    done = safe_transaction(state=SafeTransactionState.EXECUTED)
+class TestExecuted:
+    DONE = safe_transaction(state=SafeTransactionState.EXECUTED)
 
-    assert run(queued(transaction=done)) == waiting()
-    assert (queue.calls, chain.calls) == ([], [])
+    def test_the_queue_is_not_asked_any_more(
+        self, run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue
+    ) -> None:
+        use_nonce(chain)
+        chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH))
+
+        assert run(queued(transaction=self.DONE)) == waiting()
+        assert queue.calls == []
+
+    def test_a_node_that_is_behind_proves_nothing(self, run: partial[ProposalOutcome]) -> None:
+        assert run(queued(transaction=self.DONE)) == waiting()
+
+    def test_what_was_taken_away_again_fails(self, run: partial[ProposalOutcome], chain: FakeChain) -> None:
+        chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH), nonce=OURS.nonce + 1)
+        chain.mine((FactKind.HASH_REMOVED, COMPOSE_HASH))
+        assert run(queued(transaction=self.DONE)) == waiting()
+
+        chain.mine(empty=chain.depth)
+
+        detail = "the Safe executed it at nonce 0, and what it allowed was taken away again"
+        assert run(queued(transaction=self.DONE)) == ProposalOutcome(ProposalState.FAILED, None, detail)
 
 
 def test_without_members_it_is_withdrawn(run: partial[ProposalOutcome]) -> None:
