@@ -1,6 +1,7 @@
 """``proposed`` and ``executed``: wait for the owners, then for finality. The chain decides, the queue informs."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from service.domain.chain import Block
 from service.domain.errors import Refused
@@ -11,6 +12,8 @@ from service.domain.states import State
 from service.ports import Chain, Clock
 from service.steps.approval import NO_EVIDENCE, Evidence, canonical_evidence, chain_of, needed_approval, sight
 from service.steps.ends import ending, ends_on_refusal
+
+_BEHIND_SECONDS: Final = 5.0
 
 
 @ends_on_refusal
@@ -38,10 +41,17 @@ def await_approval(
 
 
 def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) -> Outcome:
-    evidence = sight(request, needed_approval(request), chain, chain.view()).evidence
+    view = chain.view()
+    evidence = sight(request, needed_approval(request), chain, view).evidence
     if evidence is not None:
         return Advance(State.EXECUTED, evidence.facts())
+    newest = max((fact.block.number for fact in request.facts), default=None)
+    if newest is not None and newest > view.head.number:
+        # The news this request was rung for is in a block that this node does not have yet.
+        recheck_seconds = min(recheck_seconds, _BEHIND_SECONDS)
     proposal = request.proposal
+    if proposal is not None and proposal.state is ProposalState.APPROVED:
+        return _after_approval(request, chain, view.final, newest, recheck_seconds)
     if proposal is not None and proposal.state is ProposalState.REJECTED:
         return stop(State.REJECTED, Reason.REJECTED_BY_OWNERS, proposal.detail)
     if proposal is not None and proposal.state is ProposalState.FAILED:
@@ -49,6 +59,16 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
     if proposal is not None and proposal.transaction is not None:
         return _report_approvals(request, proposal.transaction, recheck_seconds)
     return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS)
+
+
+def _after_approval(
+    request: ChangeRequest, chain: Chain, final: Block, newest: int | None, recheck_seconds: float
+) -> Outcome:
+    """The approval was final for another request of the proposal, and is not to be seen for this one."""
+    known = newest is not None and newest <= final.number
+    if known and not needed_approval(request).read(chain, final).both:
+        raise Refused(f"not allowed at the final block {final.number}", reason=Reason.APPROVAL_WITHDRAWN)
+    return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY)
 
 
 def _report_approvals(request: ChangeRequest, transaction: SafeTransaction, recheck_seconds: float) -> Wait:

@@ -181,6 +181,30 @@ class TestProposed:
 
         assert outcome == Wait(RECHECK, Reason.WAITING_FOR_OWNERS, facts={"approvals_seen": 1})
 
+    def test_a_node_without_the_block_of_the_approval_is_asked_again_soon(
+        self, run: partial[Outcome], chain: FakeChain
+    ) -> None:
+        _, fact = approve(chain)
+        chain.rewind(1)
+
+        assert run(proposed(facts=(fact,))) == Wait(5.0, Reason.WAITING_FOR_OWNERS)
+
+    def test_an_approval_taken_away_before_it_was_seen_ends_it(self, run: partial[Outcome], chain: FakeChain) -> None:
+        _, added = approve(chain)
+        removal = chain.mine((FactKind.HASH_REMOVED, COMPOSE_HASH))
+        (removed,) = chain.facts(removal.number, removal.number)
+        approved = proposed(ProposalState.APPROVED, facts=(added, removed))
+        assert run(approved) == NOT_FINAL
+
+        chain.mine(empty=chain.depth)
+
+        outcome = run(approved)
+        assert isinstance(outcome, Advance)
+        assert (outcome.to, outcome.reason) == (State.FAILED, Reason.APPROVAL_WITHDRAWN)
+
+    def test_an_approval_of_others_that_is_not_seen_yet_is_waited_for(self, run: partial[Outcome]) -> None:
+        assert run(proposed(ProposalState.APPROVED)) == NOT_FINAL
+
     def test_a_chain_that_does_not_answer_is_left_to_the_runner(self, run: partial[Outcome], chain: FakeChain) -> None:
         chain.fail("view", Unreachable("timeout", reason=Reason.RPC_UNREACHABLE))
 
