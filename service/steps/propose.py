@@ -15,7 +15,8 @@ from service.steps.approval import Evidence, NeededApproval, chain_of, needed_ap
 from service.steps.ends import ending, ends_on_refusal
 from service.steps.preflight import preflight
 
-_POSTING_SECONDS: Final = 1.0
+_POSTING_SECONDS: Final = 10.0
+"""A look without being rung for: a proposal rings when it is posted, one that is being withdrawn does not."""
 
 
 @ends_on_refusal

@@ -43,7 +43,7 @@ def prepared(**overrides: object) -> ChangeRequest:
 
 
 def test_a_new_proposal_is_joined_and_waited_for(run: partial[Outcome], intents: RecordingRequestIntents) -> None:
-    assert run(prepared()) == Wait(1.0, Reason.WAITING_FOR_PROPOSAL)
+    assert run(prepared()) == Wait(10.0, Reason.WAITING_FOR_PROPOSAL)
     assert intents.joined == [((), SAFE)]
 
 
@@ -77,7 +77,7 @@ def test_a_joined_proposal_is_not_checked_again(
 ) -> None:
     posting = proposal(ProposalState.POSTING, detail="the queue does not answer")
 
-    assert run(prepared(proposal=posting)) == Wait(1.0, Reason.WAITING_FOR_PROPOSAL, "the queue does not answer")
+    assert run(prepared(proposal=posting)) == Wait(10.0, Reason.WAITING_FOR_PROPOSAL, "the queue does not answer")
     assert queue.calls == []
     assert intents.joined == []
 
