@@ -17,6 +17,7 @@ from service.domain.schedules import step_backoff, webhook_retry_after
 from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
 from service.domain.states import State
 from service.domain.webhook_signature import headers
+from service.steps.approval import chain_of
 from service.steps.await_approval import await_approval
 from service.steps.commit import commit
 from service.steps.observe import observe
@@ -60,13 +61,29 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
         with parts.database.transaction() as session:
             request = snapshots.change_request(parts.database, session, request_id)
         outcome = _guarded(request, lambda: _request_step(parts, lease, request))
-        try:
-            transitions.apply(parts.database, lease, request.state, outcome, parts.clock.now())
-        except CvmBusy as error:
-            busy = stop(State.FAILED, Reason.CVM_BUSY, error.detail)
-            transitions.apply(parts.database, lease, request.state, busy, parts.clock.now())
-            return busy.to
-        return request.state if isinstance(outcome, Wait) else outcome.to
+        return _store(parts, lease, request, outcome)
+
+
+def _store(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest, outcome: Outcome) -> State:
+    """Apply an outcome; one that the database refuses becomes another that it takes. The state afterwards."""
+    try:
+        transitions.apply(parts.database, lease, request.state, outcome, parts.clock.now())
+    except LeaseLost:
+        raise
+    except CvmBusy as error:
+        outcome = stop(State.FAILED, Reason.CVM_BUSY, error.detail)
+    except Exception as error:  # what was done outside is found again by looking, as after a crash
+        log.exception("an outcome could not be stored", extra={"row": request.id, "state": request.state.value})
+        wait = step_backoff(request.attempts + 1)
+        outcome = Wait(wait, Reason.INTERNAL_ERROR, type(error).__name__, failed_attempt=True)
+    else:
+        return _state_after(request, outcome)
+    transitions.apply(parts.database, lease, request.state, outcome, parts.clock.now())
+    return _state_after(request, outcome)
+
+
+def _state_after(request: domain.ChangeRequest, outcome: Outcome) -> State:
+    return request.state if isinstance(outcome, Wait) else outcome.to
 
 
 def _request_step(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Outcome:
@@ -141,7 +158,7 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
 
 
 def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) -> ProposalOutcome:
-    chain, queue = parts.chains[proposal.chain_id], parts.queues[proposal.chain_id]
+    chain, queue = chain_of(parts.chains, proposal.chain_id), parts.queues[proposal.chain_id]
     intents = StoredProposalIntents(parts.database, lease)
     match proposal.state:
         case ProposalState.POSTING:
@@ -201,6 +218,9 @@ def serve_delivery(parts: WorkerParts, delivery_id: str) -> None:
             detail = answer.excerpt
         except Unreachable as error:
             detail = error.detail
+        except Exception as error:  # as above
+            log.exception("a webhook could not be sent", extra={"row": delivery.id})
+            detail = type(error).__name__
         elapsed = parts.clock.now() - started
         attempt = outbox.Attempt(
             at=started,

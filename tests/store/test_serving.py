@@ -1,0 +1,122 @@
+"""Lease -> step -> apply on a real database: what goes wrong on the way ends up in the row."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from service.domain.chain import SafeState
+from service.domain.reasons import Reason
+from service.domain.snapshots import ProposalState
+from service.domain.states import State
+from service.ports import Answer
+from service.store.database import Database
+from service.store.leases import LeaseKeeper
+from service.store.tables import ChangeRequest, Proposal, WebhookAttempt, WebhookDelivery
+from service.wiring import Timings, WorkerParts
+from tests.support import rows
+from tests.support.fake_chain import FakeChain
+from tests.support.fake_phala import FakePhala
+from tests.support.fake_safe_queue import FakeSafeQueue
+from tests.support.fakes import FakeSigner, FixedClock
+from workers import serve
+
+URL = "https://receiver.example/hook"
+
+
+class _Accounts:
+    def __init__(self, phala: FakePhala) -> None:
+        self._phala = phala
+
+    def of(self, workspace_id: str) -> FakePhala:
+        assert workspace_id
+        return self._phala
+
+
+class _BrokenPoster:
+    def post(self, url: str, headers: Any, body: bytes) -> Answer:
+        raise RuntimeError(f"a defect at {url}")
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture
+def phala(clock: FixedClock) -> FakePhala:
+    return FakePhala(clock)
+
+
+@pytest.fixture
+def parts(database: Database, clock: FixedClock, phala: FakePhala) -> WorkerParts:
+    """A worker that knows no chain."""
+    accounts: Any = _Accounts(phala)
+    return WorkerParts(
+        database=database,
+        clock=clock,
+        keeper=LeaseKeeper(database),
+        chains={},
+        queues={},
+        signer=FakeSigner(),
+        poster=_BrokenPoster(),
+        phala=accounts,
+        timings=Timings(observe=5, safe_poll=60, recheck=600, track=5),
+    )
+
+
+def test_an_outcome_that_cannot_be_stored_waits_and_is_shown(
+    database: Database, workspace: str, parts: WorkerParts, phala: FakePhala, caplog: pytest.LogCaptureFixture
+):
+    """Phala Cloud answers a token that another change request holds already."""
+    taken = rows.change_request(database, workspace, State.PREPARED)
+    token = database.sealer.open(
+        rows.read(database, ChangeRequest, taken).commit_token_sealed, purpose="commit_token", row_id=taken
+    )
+    request_id = rows.change_request(database, workspace, cvm_id=phala.info.name)
+    phala.confusion = {"commit_token": token}
+    signer, owner = FakeSigner(), FakeSigner(11)
+    chain, queue = FakeChain(), FakeSafeQueue([owner.address], {signer.address: frozenset({owner.address})})
+    chain.safes[rows.SAFE] = SafeState(rows.SAFE, "1.4.1", (owner.address,), 1, 0)
+    links: dict[str, Any] = {"chains": {rows.CHAIN_ID: chain}, "queues": {rows.CHAIN_ID: queue}, "signer": signer}
+
+    assert serve.serve_request(replace(parts, **links), request_id) is State.RECEIVED
+
+    assert "prepare" in phala.calls
+    row = rows.read(database, ChangeRequest, request_id)
+    assert (row.state, row.reason, row.attempts) == (State.RECEIVED, Reason.INTERNAL_ERROR, 1)
+    assert row.lease_until is None
+    assert (rows.due_in(database, ChangeRequest, request_id) or 0) > 0
+    assert token.get_secret_value() not in caplog.text
+
+
+def test_a_proposal_on_a_chain_taken_out_of_the_configuration_waits_for_its_return(
+    database: Database, workspace: str, parts: WorkerParts, caplog: pytest.LogCaptureFixture
+):
+    proposal_id = rows.proposal(database, workspace)
+
+    assert serve.serve_proposal(parts, proposal_id) is ProposalState.QUEUED
+
+    row = rows.read(database, Proposal, proposal_id)
+    assert (row.detail, row.attempts) == (f"chain {rows.CHAIN_ID} is not configured", 1)
+    assert "Traceback" not in caplog.text
+
+
+def test_a_delivery_that_cannot_be_made_counts_as_an_attempt(
+    database: Database, parts: WorkerParts, caplog: pytest.LogCaptureFixture
+):
+    listening = rows.workspace(database, webhooks=[(URL, SecretStr("whsec_c2VjcmV0"))])
+    request_id = rows.change_request(database, listening, cancel_requested_at=rows.NOW)
+    serve.serve_request(parts, request_id)
+    (delivery,) = rows.deliveries(database)
+
+    serve.serve_delivery(parts, delivery.id)
+
+    row = rows.read(database, WebhookDelivery, delivery.id)
+    assert (row.state, row.attempts, row.lease_until) == ("pending", 1, None)
+    with database.transaction() as session:
+        (attempt,) = session.scalars(select(WebhookAttempt))
+    assert (attempt.status, attempt.detail) == (None, "RuntimeError")
+    assert "a webhook could not be sent" in caplog.text
