@@ -37,7 +37,7 @@ class _Accounts:
 
 class _BrokenPoster:
     def post(self, url: str, headers: Any, body: bytes) -> Answer:
-        raise RuntimeError(f"a defect at {url}")
+        raise RuntimeError(f"a defect at {url} with {len(headers)} headers and {len(body)} bytes")
 
 
 @pytest.fixture
