@@ -102,6 +102,11 @@ class Deployment:
         return self._environment["COUNTERSIGN_REDIS_URL"]
 
     @property
+    def logs(self) -> Sequence[Path]:
+        """What the processes wrote."""
+        return sorted(self._directory.glob("*.log"))
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """The ``COUNTERSIGN_*`` variables of every process."""
         return self._environment
@@ -130,20 +135,30 @@ class Deployment:
                 self._postgres.destroy()
 
     def process(self, name: str) -> ManagedProcess:
-        """One of the processes, for those who stop, kill and start it."""
-        return self._processes[name]
+        """One of the processes, or the embedded ``postgres`` or ``redis``, for those who stop, kill and start it.
 
-    def start_process(self, name: str) -> ManagedProcess:
-        """Start one of ``PROCESSES`` and wait until it is ready."""
+        Raises:
+            ProcessError: a configured server takes the place of the embedded one.
+        """
+        if name in self._processes:
+            return self._processes[name]
+        server = {"postgres": self._postgres, "redis": self._redis}[name]
+        if server is None:
+            raise ProcessError(f"{name} is not ours")
+        return server.process
+
+    def start_process(self, name: str, *, called: str | None = None) -> ManagedProcess:
+        """Start one of ``PROCESSES`` and wait until it is ready; ``called`` names another one of the same kind."""
         ready = answers(f"{self.url}/readyz") if name == "serve" else _always
+        called = called or name
         process = ManagedProcess(
-            name,
+            called,
             [sys.executable, "-m", "service", name],
-            log_path=self._directory / f"{name}.log",
+            log_path=self._directory / f"{called}.log",
             ready=ready,
             env=self._full_environment(),
         )
-        self._processes[name] = process
+        self._processes[called] = process
         process.start()
         return process
 
@@ -200,7 +215,10 @@ class Deployment:
             "slug": WORKSPACE,
             "phala_base_url": self._world.phala_url,
             "phala_api_key": self._world.setup.phala_api_key,
-            "safes": [{"chain_id": self._world.anvil.chain_id, "address": self._world.setup.safe}],
+            "safes": [
+                {"chain_id": self._world.anvil.chain_id, "address": address}
+                for address in (self._world.setup.safe, *self._world.setup.more_safes)
+            ],
             "webhooks": [{"url": url, "secret": secret} for url, secret in self._webhooks],
             **self._workspace,
         }

@@ -39,8 +39,8 @@ class Wallet:
         """Close the connections."""
         self._client.close()
 
-    def add_delegate(self, safe: str, delegate: str, owner: LocalAccount, label: str = "Countersign") -> None:
-        """Let ``delegate`` propose to the Safe in the owner's name."""
+    def add_delegate(self, safe: str | None, delegate: str, owner: LocalAccount, label: str = "Countersign") -> None:
+        """Let ``delegate`` propose in the owner's name: to one Safe, or to all of the owner's when it is ``None``."""
         totp = int(time.time()) // TOTP_SECONDS
         signed = owner.sign_typed_data(
             domain_data={

@@ -14,7 +14,7 @@ from sandbox.anvil import Anvil
 from sandbox.chain.accounts import DELEGATE, OWNERS
 from sandbox.chain.apps import deploy_dstack_app, transfer_to_safe
 from sandbox.chain.local import LocalChain
-from sandbox.chain.safes import SafeVersion, deploy_safe
+from sandbox.chain.safes import SafeVersion, deploy_safe, safe_addresses
 from sandbox.jsonrpc import JsonRpc
 from sandbox.phala_cloud.control import Control
 from sandbox.processes import ManagedProcess, free_port
@@ -26,18 +26,31 @@ BLOCK_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """An app contract with its CVMs. The address checksummed, ``device_id`` ``0x``-prefixed bytes32."""
+    """An app contract with its CVMs.
+
+    Attributes:
+        address: checksummed.
+        owner: the Safe that owns it, checksummed; ``None`` when an account does.
+        device_id: ``0x``-prefixed bytes32.
+    """
 
     address: str
+    owner: str | None
     device_id: str
     cvm_uuids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What was set up in a world: it outlives the processes."""
+    """What was set up in a world: it outlives the processes.
+
+    Attributes:
+        safe: owns the first app.
+        more_safes: addresses of Safes that further apps get one by one.
+    """
 
     safe: str
+    more_safes: tuple[str, ...]
     phala_api_key: str
     apps: tuple[App, ...]
 
@@ -62,6 +75,7 @@ class World:
         *,
         cvms: int = 1,
         safe_version: SafeVersion = "1.4.1",
+        more_safes: int = 0,
         automine: bool = False,
         ports: tuple[int, int, int] | None = None,
     ) -> None:
@@ -71,12 +85,15 @@ class World:
             directory: made when missing.
             cvms: how many CVMs the first app has.
             safe_version: of the Safe that owns it.
+            more_safes: how many further apps get a Safe of their own, so that their queues do not meet.
             automine: a block per transaction instead of one a second; tests mine what they need.
             ports: of the EVM, the Phala Cloud and the Safe Transaction Service; free ones by default.
         """
         self._directory = directory
         self._cvms = cvms
         self._safe_version = safe_version
+        self._more_safes = more_safes
+        self._apps_added = 0
         self._automine = automine
         self._ports = ports or (0, free_port(), free_port())
         self._anvil: Anvil | None = None
@@ -109,8 +126,7 @@ class World:
         self.phala = Control(f"http://127.0.0.1:{self._ports[1]}")
         self.wallet = Wallet(self.safe_service_url, self.chain)
         self.setup = self._load() or self._set_up()
-        if not self._automine:
-            self.mine_by_the_clock()
+        self._mine_as_before()
         return self
 
     def stop(self) -> None:
@@ -140,12 +156,20 @@ class World:
         return next(service for service in self._services if service.name == name)
 
     def add_app(self, *, cvms: int = 1, allow_device: bool = True, name: str = "payments") -> App:
-        """Another app contract owned by the Safe, with its CVMs running."""
-        return self._quickly_new_app(self.setup.safe, name, cvms, allow_device=allow_device)
+        """Another app contract owned by a Safe, its own while there are more, with its CVMs running."""
+        self.mine_on_demand()
+        try:
+            return self._new_app(self._next_safe(), name, cvms, allow_device=allow_device)
+        finally:
+            self._mine_as_before()
 
     def add_foreign_app(self) -> App:
         """An app contract that an account owns which is no Safe, with a CVM running."""
-        return self._quickly_new_app(None, "foreign", 1, allow_device=True)
+        self.mine_on_demand()
+        try:
+            return self._new_app(None, "foreign", 1, allow_device=True)
+        finally:
+            self._mine_as_before()
 
     def add_cvm(self, app: App, name: str, device_id: str | None = None) -> str:
         """Another CVM of an app, on the app's device or another; its UUID."""
@@ -175,28 +199,32 @@ class World:
         if not path.exists():
             return None
         stored = json.loads(path.read_text())
-        apps = tuple(App(app["address"], app["device_id"], tuple(app["cvm_uuids"])) for app in stored["apps"])
-        return Setup(stored["safe"], stored["phala_api_key"], apps)
+        apps = tuple(App(**{**app, "cvm_uuids": tuple(app["cvm_uuids"])}) for app in stored["apps"])
+        return Setup(stored["safe"], tuple(stored["more_safes"]), stored["phala_api_key"], apps)
 
     def _set_up(self) -> Setup:
         safe = deploy_safe(self.chain, self._safe_version)
         api_key = str(self.phala.create_workspace(WORKSPACE)["api_key"])
         app = self._new_app(safe, "payments", self._cvms, allow_device=True)
         self.wallet.add_delegate(safe, DELEGATE.address, OWNERS[0])
-        setup = Setup(safe, api_key, (app,))
+        more_safes = safe_addresses(self.chain, self._safe_version, salts=range(1, self._more_safes + 1))
+        if more_safes:
+            self.wallet.add_delegate(None, DELEGATE.address, OWNERS[0])
+        setup = Setup(safe, tuple(more_safes), api_key, (app,))
         path = self._directory / "setup.json"
         path.touch(mode=0o600)
         path.write_text(json.dumps(asdict(setup), indent=2))
         return setup
 
-    def _quickly_new_app(self, safe: str | None, name: str, cvms: int, *, allow_device: bool) -> App:
-        """An app without waiting for a block per transaction."""
-        self.mine_on_demand()
-        try:
-            return self._new_app(safe, name, cvms, allow_device=allow_device)
-        finally:
-            if not self._automine:
-                self.mine_by_the_clock()
+    def _mine_as_before(self) -> None:
+        if not self._automine:
+            self.mine_by_the_clock()
+
+    def _next_safe(self) -> str:
+        if self._apps_added >= len(self.setup.more_safes):
+            return self.setup.safe
+        self._apps_added += 1
+        return deploy_safe(self.chain, self._safe_version, salt=self._apps_added)
 
     def _new_app(self, safe: str | None, name: str, cvms: int, *, allow_device: bool) -> App:
         device = secrets.token_bytes(32)
@@ -208,7 +236,7 @@ class World:
         created = [
             self.phala.create_cvm(WORKSPACE, name=name, app_id=address, device_id=device.hex()) for _ in range(cvms)
         ]
-        return App(address, "0x" + device.hex(), tuple(str(cvm["vm_uuid"]) for cvm in created))
+        return App(address, safe, "0x" + device.hex(), tuple(str(cvm["vm_uuid"]) for cvm in created))
 
 
 def answers(url: str) -> Callable[[], bool]:

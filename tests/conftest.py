@@ -1,5 +1,6 @@
 """What every room of the tests shares."""
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,12 @@ hypothesis.settings.register_profile(
     "countersign", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("countersign")
+
+
+def pytest_configure() -> None:
+    """Give Ctrl-C and hang-up their meaning back where the run was started in the background, without them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

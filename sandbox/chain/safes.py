@@ -1,6 +1,6 @@
 """Real Safe contracts at their canonical addresses: deploy a Safe, sign as its owners do, execute."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,27 +109,36 @@ def deploy_safe(
     The address follows from the arguments (CREATE2); a Safe that is there already is returned as it is.
     """
     deployment = DEPLOYMENTS[version]
-    deploy_safe_contracts(chain, version)
-    initializer = encode_call(
-        _SETUP,
-        owners,
-        threshold,
-        ZERO_ADDRESS,
-        b"",
-        deployment.fallback_handler,
-        ZERO_ADDRESS,
-        0,
-        ZERO_ADDRESS,
-    )
-    proxy_code = chain.call(deployment.factory, "proxyCreationCode()", returns="bytes")
-    creation_code = proxy_code + encode(["address"], [deployment.singleton])
-    salt_hash = keccak(keccak(initializer) + salt.to_bytes(32, "big"))
-    address = create2_address(deployment.factory, salt_hash, creation_code)
+    (address,) = safe_addresses(chain, version, owners, threshold, [salt])
     if not chain.has_code(address):
         create = "createProxyWithNonce(address,bytes,uint256)"
-        data = encode_call(create, deployment.singleton, initializer, salt)
+        data = encode_call(create, deployment.singleton, _initializer(deployment, owners, threshold), salt)
         chain.send(DEPLOYER.address, deployment.factory, data)
     return address
+
+
+def safe_addresses(
+    chain: LocalChain,
+    version: SafeVersion = "1.4.1",
+    owners: Sequence[str] = OWNER_ADDRESSES,
+    threshold: int = 2,
+    salts: Iterable[int] = (0,),
+) -> list[str]:
+    """Checksummed addresses that `deploy_safe` gives for these salts, whether there is a Safe yet or not."""
+    deployment = DEPLOYMENTS[version]
+    deploy_safe_contracts(chain, version)
+    proxy_code = chain.call(deployment.factory, "proxyCreationCode()", returns="bytes")
+    creation_code = proxy_code + encode(["address"], [deployment.singleton])
+    initializer_hash = keccak(_initializer(deployment, owners, threshold))
+    return [
+        create2_address(deployment.factory, keccak(initializer_hash + salt.to_bytes(32, "big")), creation_code)
+        for salt in salts
+    ]
+
+
+def _initializer(deployment: Deployment, owners: Sequence[str], threshold: int) -> bytes:
+    no_one = ZERO_ADDRESS
+    return encode_call(_SETUP, owners, threshold, no_one, b"", deployment.fallback_handler, no_one, 0, no_one)
 
 
 def next_nonce(chain: LocalChain, safe: str) -> int:

@@ -17,7 +17,7 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory: Path = tmp_path_factory.mktemp("flow")
     secret = webhook_secret()
     with Receiver(secret) as receiver, ProcessGroup() as group:
-        world = group.add(World(directory / "world"))
+        world = group.add(World(directory / "world", more_safes=200))
         deployment = group.add(
             Deployment(
                 directory / "countersign",

@@ -22,7 +22,7 @@ def test_ten_cvms_of_one_app_with_one_hash_need_one_proposal(stack: Stack):
     for cvm, request_id in others.items():
         completed = stack.wait_for(request_id, "completed")
         assert len(stack.accepted_commits(cvm)) == 1
-    assert len(stack.proposals(completed["compose_hash"])) == 1
+    assert len(stack.proposals(app, completed["compose_hash"])) == 1
     assert stack.accepted_commits(cancelled) == []
 
 
@@ -56,7 +56,7 @@ def test_cancelling_the_last_one_withdraws_the_proposal(stack: Stack):
     cancelled = stack.wait_for(request_id, "cancelled")
     assert cancelled["reason"]["code"] == Reason.CANCELLED_BY_USER
     stack.wait_until(lambda: stack.get(request_id)["approval"]["state"] == "withdrawn")
-    assert stack.proposals(request["compose_hash"]) == []
+    assert stack.proposals(app, request["compose_hash"]) == []
 
 
 def test_a_second_request_for_a_busy_cvm_fails_and_names_the_first(stack: Stack):

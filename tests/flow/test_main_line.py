@@ -24,7 +24,7 @@ def test_a_patch_travels_from_rest_to_a_cvm_that_runs_the_approved_hash(stack: S
     assert completed["commit"]["correlation_id"]
     assert "0x" + stack.world.phala.cvm(cvm)["running_compose_hash"] == completed["compose_hash"]
     assert len(stack.accepted_commits(cvm)) == 1
-    assert len(stack.proposals(completed["compose_hash"])) == 1
+    assert len(stack.proposals(app, completed["compose_hash"])) == 1
 
     names = stack.event_names(request_id)
     line = ["received", "prepared", "proposed", "executed", "registered", "committed", "completed"]
@@ -78,7 +78,7 @@ def test_an_already_allowed_hash_needs_no_signatures(stack: Stack):
     completed = stack.wait_for(again, "completed")
     assert completed["compose_hash"] == approved["compose_hash"]
     assert "proposed" not in stack.event_names(again)
-    assert len(stack.proposals(approved["compose_hash"])) == 1
+    assert len(stack.proposals(app, approved["compose_hash"])) == 1
 
 
 def test_an_unexpected_approval_route_is_seen(stack: Stack):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sandbox.world import App
 from tests.support.stack import Stack, compose, first_cvm
 
 LATE = 4.0
@@ -32,12 +33,13 @@ def _slow_down(stack: Stack, state: str) -> None:
         stack.world.phala.slow_down("POST", "/cvms/*/commit-update", LATE, after=True)
 
 
-def _in_call(stack: Stack, state: str, cvm: str) -> bool:
+def _in_call(stack: Stack, state: str, app: App) -> bool:
     """Whether the outside already saw the call of the state."""
+    cvm = first_cvm(app)
     if state == "received":
         return bool(stack.world.phala.ledger("prepare", cvm))
     if state == "prepared":
-        return bool(stack.proposals(stack.prepared_hash(cvm)))
+        return bool(stack.proposals(app, stack.prepared_hash(cvm)))
     if state == "registered":
         return bool(stack.accepted_commits(cvm))
     return True
@@ -51,7 +53,7 @@ def test_it_completes_with_one_proposal_and_one_commit(stack: Stack, state: str,
     _slow_down(stack, state)
     request_id = stack.submit(cvm, compose(f"{state} {fault}"))
     _arrive(stack, state, request_id)
-    stack.wait_until(lambda: _in_call(stack, state, cvm))
+    stack.wait_until(lambda: _in_call(stack, state, app))
 
     if fault == "worker killed":
         stack.kill("worker")
@@ -66,7 +68,7 @@ def test_it_completes_with_one_proposal_and_one_commit(stack: Stack, state: str,
 
     completed = stack.wait_for(request_id, "completed", seconds=90)
     assert len(stack.accepted_commits(cvm)) == 1
-    assert len(stack.proposals(completed["compose_hash"])) == 1
+    assert len(stack.proposals(app, completed["compose_hash"])) == 1
     assert "0x" + stack.world.phala.cvm(cvm)["running_compose_hash"] == completed["compose_hash"]
     names = stack.event_names(request_id)
     assert [event["seq"] for event in stack.events(request_id)] == list(range(1, len(names) + 1))

@@ -1,7 +1,8 @@
 """What flow tests do with a running Countersign and its world, in the words of its users."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,10 +12,11 @@ import redis
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 
-from sandbox.chain.accounts import OWNERS
+from sandbox.chain.accounts import OUTSIDER, OWNERS
 from sandbox.chain.local import encode_call
 from sandbox.chain.safes import approve_and_execute
 from sandbox.deployment import PROCESSES, Deployment
+from sandbox.processes import ManagedProcess
 from sandbox.receiver import Receiver
 from sandbox.wallet import QueuedApproval
 from sandbox.world import App, World
@@ -113,7 +115,7 @@ class Stack:
 
     def approval(self, request_id: str) -> QueuedApproval:
         request = self.get(request_id)
-        return self.world.wallet.get(self.world.setup.safe, request["approval"]["safe_tx_hash"])
+        return self.world.wallet.get(request["approval"]["safe"], request["approval"]["safe_tx_hash"])
 
     def sign(self, request_id: str, owners: int = 2) -> QueuedApproval:
         approval = self.approval(request_id)
@@ -140,7 +142,8 @@ class Stack:
     def approve_elsewhere(self, app: App, compose_hash: str) -> None:
         """Allow a hash by a Safe transaction that no service knows of."""
         call = encode_call("addComposeHash(bytes32)", bytes.fromhex(compose_hash[2:]))
-        approve_and_execute(self.world.chain, self.world.setup.safe, app.address, call)
+        assert app.owner
+        approve_and_execute(self.world.chain, app.owner, app.address, call)
 
     def approve(self, request_id: str) -> str:
         self.wait_for(request_id, "proposed")
@@ -170,6 +173,53 @@ class Stack:
         self.deployment.propose_as(account)
         self.restart("worker")
 
+    @contextmanager
+    def another_worker(self) -> Iterator[ManagedProcess]:
+        """A second worker beside the first."""
+        process = self.deployment.start_process("worker", called="worker-2")
+        try:
+            yield process
+        finally:
+            process.stop()
+
+    @contextmanager
+    def without(self, server: str) -> Iterator[None]:
+        """The deployment while ``redis`` or ``postgres`` is stopped; the same server comes back."""
+        process = self.deployment.process(server)
+        process.stop()
+        try:
+            yield
+        finally:
+            process.start()
+
+    @contextmanager
+    def phala_down(self) -> Iterator[None]:
+        """Everything at Phala Cloud answers 503."""
+        self.world.phala.fail("*", "*", times=100_000)
+        try:
+            yield
+        finally:
+            self.world.phala.clear_faults()
+
+    @contextmanager
+    def safe_service_down(self) -> Iterator[None]:
+        """Everything at the Safe Transaction Service answers 503."""
+        self.safe_faults.post("/faults", json={"path": "*", "status": 503, "times": 100_000}).raise_for_status()
+        try:
+            yield
+        finally:
+            self.safe_faults.delete("/faults").raise_for_status()
+
+    def reorg(self, blocks: int) -> None:
+        """Replace the newest blocks by as many without the transactions they held."""
+        # Without a transaction of its own the new branch can have the very same blocks.
+        transfer = {"from": OUTSIDER.address, "to": OUTSIDER.address, "value": "0x1"}
+        self.world.anvil.rpc("anvil_reorg", [blocks, [[transfer, 0]]])
+
+    def wait_for_reason(self, request_id: str, *codes: str, seconds: float = 30) -> None:
+        """The request says that it waits for one of these reasons."""
+        self.wait_until(lambda: (self.get(request_id)["reason"] or {}).get("code") in codes, seconds)
+
     def empty_database(self) -> str:
         """URL of a database without tables."""
         base, _, _ = self.deployment.database_url.rpartition("/")
@@ -184,6 +234,7 @@ class Stack:
 
     def heal(self) -> None:
         self.world.phala.clear_faults()
+        self.world.phala.lag(0)
         self.safe_faults.delete("/faults")
         self.world.mine_by_the_clock()
         for name in PROCESSES:
@@ -192,10 +243,10 @@ class Stack:
 
     # What is counted
 
-    def proposals(self, compose_hash: str) -> list[Json]:
-        """Transactions of the Safe that name the hash, executed or not, as the Transaction Service knows them."""
+    def proposals(self, app: App, compose_hash: str) -> list[Json]:
+        """Transactions of the app's Safe that name the hash, executed or not, as its Transaction Service knows them."""
         answer = httpx.get(
-            f"{self.world.safe_service_url}/api/v2/safes/{self.world.setup.safe}/multisig-transactions/",
+            f"{self.world.safe_service_url}/api/v2/safes/{app.owner}/multisig-transactions/",
             params={"limit": 200, "trusted": "false"},
         )
         answer.raise_for_status()
