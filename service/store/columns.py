@@ -55,3 +55,8 @@ class Leased:
     lease_until: Mapped[datetime | None]
     fence: Mapped[int] = mapped_column(server_default=text("0"))
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+def one_of(column: str, values: frozenset[Any] | type[Any]) -> str:
+    """SQL of a CHECK that a column holds one of some values."""
+    return f"{column} IN ({', '.join(sorted(repr(str(value)) for value in values))})"
