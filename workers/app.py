@@ -34,6 +34,7 @@ def make_app(settings: Settings) -> Celery:
         worker_concurrency=settings.worker_threads,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
+        broker_transport="workers.broker:DoorbellTransport",
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # A message of a dead worker comes back after this; the sweep is far quicker, so it only cleans up.

@@ -1,0 +1,31 @@
+"""The broker as workers use it, on a real Redis."""
+
+from kombu import Consumer, Message, Queue
+from pydantic import SecretStr
+
+from service.settings import Settings
+from workers.app import SWEEP_TASK, make_app
+from workers.verbs import Verb
+
+
+def test_a_lost_connection_with_messages_under_way_does_not_end_the_worker(redis_url: str):
+    """A worker closes its channels after the connection is gone; what they raise then ends it."""
+    app = make_app(Settings(redis_url=SecretStr(redis_url)))
+    app.send_task(SWEEP_TASK, queue=Verb.SWEEP.value)
+    taken: list[Message] = []
+    with app.connection_for_read() as connection:
+        channel = connection.channel()
+        Consumer(channel, [Queue(Verb.SWEEP.value)], callbacks=[lambda _, message: taken.append(message)]).consume()
+        connection.drain_events(timeout=5)
+        assert len(taken) == 1
+        channel.connection.client = None  # as kombu leaves it when closing a lost connection failed half way
+        channel.close()
+
+
+def test_the_broker_is_shown_without_its_password(redis_url: str):
+    app = make_app(Settings(redis_url=SecretStr(redis_url)))
+    with app.connection_for_read() as connection:
+        shown = connection.as_uri()
+    password = redis_url.split("@", maxsplit=1)[0].rpartition(":")[2]
+    assert password
+    assert password not in shown
