@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from eth_account.signers.local import LocalAccount
 
@@ -100,6 +101,26 @@ class Deployment:
     def redis_url(self) -> str:
         """The broker in use."""
         return self._environment["COUNTERSIGN_REDIS_URL"]
+
+    @property
+    def directory(self) -> Path:
+        """Where secrets, logs and the embedded servers' files are."""
+        return self._directory
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Every secret it was given or made, by name."""
+        given = {name: self._environment[f"COUNTERSIGN_{name.upper()}"] for name in ("fingerprint_key", "proposer_key")}
+        keys = json.loads(self._environment["COUNTERSIGN_ENCRYPTION_KEYS"])
+        return {
+            **given,
+            **{f"encryption key {key_id}": key for key_id, key in keys.items()},
+            **{f"webhook secret of {url}": secret for url, secret in self._webhooks},
+            "API key": self.api_key,
+            "Phala API key": self._world.setup.phala_api_key,
+            "database password": urlsplit(self.database_url).password or "",
+            "broker password": urlsplit(self.redis_url).password or "",
+        }
 
     @property
     def logs(self) -> Sequence[Path]:

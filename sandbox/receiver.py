@@ -28,6 +28,7 @@ class Receiver:
         """Take the endpoint's secret (``whsec_…``)."""
         self._webhook = Webhook(secret)
         self._received: list[Received] = []
+        self._refusals = 0
         self._changed = threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -48,6 +49,11 @@ class Receiver:
         with self._changed:
             return self._changed.wait_for(lambda: len({one.message_id for one in self._received}) >= count, seconds)
 
+    def refuse(self, times: int) -> None:
+        """Answer the next deliveries with 500, repeating what they said."""
+        with self._changed:
+            self._refusals = times
+
     def stop(self) -> None:
         """Stop listening."""
         self._server.shutdown()
@@ -61,6 +67,12 @@ class Receiver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _refuses(self) -> bool:
+        with self._changed:
+            refuses = self._refusals > 0
+            self._refusals -= refuses
+            return refuses
 
     def _take(self, headers: dict[str, str], body: bytes) -> bool:
         try:
@@ -80,7 +92,13 @@ class Receiver:
             def do_POST(self) -> None:
                 size = min(int(self.headers.get("content-length", 0)), MAX_BODY)
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                verified = receiver._take(headers, self.rfile.read(size))
+                body = self.rfile.read(size)
+                if receiver._refuses():
+                    self.send_response(500)
+                    self.end_headers()
+                    self.wfile.write(repr(headers).encode() + body)
+                    return
+                verified = receiver._take(headers, body)
                 self.send_response(204 if verified else 401)
                 self.end_headers()
 
