@@ -10,7 +10,8 @@ from service.domain import hexes
 
 NO_NUL: Final = r"^[^\x00]*$"
 """PostgreSQL cannot store a NUL character in text."""
-ONE_LINE: Final = r"^[^\x00-\x1f\x7f]*$"
+ONE_LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+"""No control characters, no line breaks, and nothing that turns the direction of the text around it."""
 CVM_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"
 
 _HEX_PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})+\Z")

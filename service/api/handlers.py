@@ -16,6 +16,7 @@ from service.api.problems import (
     BODY_TOO_LARGE,
     INTERNAL_ERROR,
     INVALID_REQUEST,
+    LONGEST_PART,
     MALFORMED_JSON,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
@@ -25,7 +26,6 @@ from service.api.problems import (
     answer,
 )
 
-_LONGEST_PART: Final = 200
 _OF_THE_FRAMEWORK: Final = {
     400: (MALFORMED_JSON, "The body cannot be read."),
     404: (NOT_FOUND, "There is no such route; GET /openapi.json lists them."),
@@ -41,7 +41,7 @@ _KINDS: Final = {
 }
 _PATTERNS: Final = {
     NO_NUL: "must not contain NUL characters",
-    ONE_LINE: "must be one line without control characters",
+    ONE_LINE: "must be one line without control characters and without changes of the text's direction",
     CVM_ID: "must be 1 to 128 letters, digits, hyphens and underscores, and begin with a letter or digit",
 }
 
@@ -84,7 +84,7 @@ def _part(error: Mapping[str, Any], body: object) -> InvalidPart:
         if error["type"] == "extra_forbidden":
             detail = hint(str(loc[-1]))
         return InvalidPart(pointer=_pointer(body, loc), detail=detail)
-    return InvalidPart(parameter=str(loc[0])[:_LONGEST_PART], detail=detail)
+    return InvalidPart(parameter=str(loc[0])[:LONGEST_PART], detail=detail)
 
 
 def _detail(error: Mapping[str, Any]) -> str:
@@ -109,5 +109,5 @@ def _pointer(body: object, loc: Sequence[str | int]) -> str:
             at = at[part]  # type: ignore[index]  # either way it has that key
         elif index < len(loc) - 1 or not isinstance(at, Mapping):
             continue
-        tokens.append(quote(str(part).replace("~", "~0").replace("/", "~1"), safe="~")[:_LONGEST_PART])
+        tokens.append(quote(str(part).replace("~", "~0").replace("/", "~1"), safe="~")[:LONGEST_PART])
     return "/".join(["#", *tokens])

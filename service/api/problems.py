@@ -13,6 +13,8 @@ from starlette.responses import Response
 
 MEDIA_TYPE: Final = "application/problem+json"
 _MOST_ERRORS: Final = 20
+LONGEST_PART: Final = 200
+"""Of a name that was sent, in an error."""
 _LONGEST_DETAIL: Final = 500
 
 

@@ -1,14 +1,23 @@
 """Routes of ``/v1``: the caller is known before the body is read, and JSON is read strictly."""
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pydantic_core
 from fastapi.routing import APIRoute
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.problems import MALFORMED_JSON, UNSUPPORTED_MEDIA_TYPE, Problem
+from service.api.problems import (
+    INVALID_REQUEST,
+    LONGEST_PART,
+    MALFORMED_JSON,
+    UNSUPPORTED_MEDIA_TYPE,
+    InvalidPart,
+    Problem,
+)
 
 
 class StrictRequest(Request):
@@ -37,11 +46,21 @@ class ApiRoute(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             keys = request.app.state.api_keys
             strict.state.workspace = keys.workspace_of(request.headers.get("authorization"))
+            _refuse_repeated(request.query_params)
             if self.body_field is not None and not _is_json(request):
                 raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send the body with `Content-Type: application/json`.")
             return await handle(strict)
 
         return known_caller_first
+
+
+def _refuse_repeated(query: QueryParams) -> None:
+    repeated = next(
+        (name for name, times in Counter(name for name, _ in query.multi_items()).items() if times > 1), None
+    )
+    if repeated is not None:
+        part = InvalidPart(parameter=repeated[:LONGEST_PART], detail="give it once")
+        raise Problem(INVALID_REQUEST, f"{part.parameter}: {part.detail}", errors=[part])
 
 
 def _is_json(request: Request) -> bool:

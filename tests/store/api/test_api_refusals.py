@@ -83,6 +83,30 @@ def test_a_long_unknown_name_is_clipped(idle_api: Api):
 
 
 @pytest.mark.parametrize(
+    "title",
+    ["\x1b[31mred", "\x9b31mred", "next\x85line", "line\u2028break", "a\u202egnp.exe", "\u2066isolated", "\x7f"],
+    ids=ascii,
+)
+def test_a_title_cannot_steer_a_terminal_or_turn_text_around(idle_api: Api, title: str):
+    answer = idle_api.acme.post(PATH, json={"cvm_id": "a", "patch": {"vcpu": 1}, "title": title})
+    assert (answer.status_code, [part["pointer"] for part in answer.json()["errors"]]) == (422, ["#/title"])
+
+
+@pytest.mark.parametrize("title", ["Ausgabe 1.4 - für Köln", "גרסה 1.4", "リリース", "👩‍🚀 1.4", "e\u0301"])
+def test_a_title_may_be_in_any_language(api: Api, title: str):
+    answer = api.acme.post(PATH, json={"cvm_id": "a", "patch": {"vcpu": 1}, "title": title})
+    assert (answer.status_code, answer.json()["title"]) == (202, title)
+
+
+@pytest.mark.parametrize("query", ["state=failed&state=completed", "limit=1&limit=1"])
+def test_a_parameter_given_twice_is_refused(idle_api: Api, query: str):
+    answer = idle_api.acme.get(f"{PATH}?{query}")
+    (part,) = answer.json()["errors"]
+    assert (answer.status_code, part["parameter"]) == (422, query.partition("=")[0])
+    assert "once" in part["detail"]
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b"{",
