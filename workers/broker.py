@@ -4,13 +4,23 @@ from kombu.transport import redis
 
 
 class DoorbellChannel(redis.Channel):
-    """Puts nothing back into the queues when it closes.
+    """Does nothing for messages whose connection was lost.
 
-    kombu's own channel puts back messages that are not acknowledged, also when the connection that it needs for that is
-    the one that was lost; then it raises what Celery takes for unrecoverable, and the worker ends.
+    kombu's own channel puts unacknowledged messages back when it closes, and acknowledges late ones, also when the
+    connection that it needs for that is gone; then it raises what Celery takes for unrecoverable, and the worker ends.
     """
 
     do_restore = False
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        """Acknowledge, unless nobody listens any more: the message comes again and finds nothing due."""
+        if not self.closed:
+            super().basic_ack(delivery_tag, multiple=multiple)  # type: ignore[no-untyped-call]  # kombu is half typed
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """The same for a rejection."""
+        if not self.closed:
+            super().basic_reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]  # likewise
 
 
 class DoorbellTransport(redis.Transport):

@@ -22,6 +22,23 @@ def test_a_lost_connection_with_messages_under_way_does_not_end_the_worker(redis
         channel.close()
 
 
+def test_an_acknowledgement_that_comes_after_its_connection_was_lost_is_dropped(redis_url: str):
+    app = make_app(Settings(redis_url=SecretStr(redis_url)))
+    for _ in range(2):
+        app.send_task(SWEEP_TASK, queue=Verb.SWEEP.value)
+    taken: list[Message] = []
+    with app.connection_for_read() as connection:
+        channel = connection.channel()
+        Consumer(channel, [Queue(Verb.SWEEP.value)], callbacks=[lambda _, message: taken.append(message)]).consume()
+        while len(taken) < 2:
+            connection.drain_events(timeout=5)
+        channel.close()
+        channel.connection = None  # as Celery's next connection leaves the earlier one's
+
+        taken[0].ack()
+        taken[1].reject(requeue=True)
+
+
 def test_the_broker_is_shown_without_its_password(redis_url: str):
     app = make_app(Settings(redis_url=SecretStr(redis_url)))
     with app.connection_for_read() as connection:
