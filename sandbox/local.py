@@ -1,5 +1,6 @@
 """``countersign sandbox``: a local world with Countersign in it, until Ctrl-C."""
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -40,17 +41,24 @@ def _run(directory: Path) -> None:
 
 def _where(world: World, deployment: Deployment, directory: Path) -> str:
     app = world.setup.apps[0]
+    approve = shlex.join(
+        [sys.executable, "-m", "sandbox.approve", world.anvil.rpc_url, world.safe_service_url, world.setup.safe]
+    )
     return f"""
 Countersign API           {deployment.url}
   Authorization           Bearer {deployment.api_key}
 Phala Cloud               {world.phala_url}
   X-API-Key               {world.setup.phala_api_key}
 Safe Transaction Service  {world.safe_service_url}
-EVM (chain {world.anvil.chain_id})        {world.anvil.rpc_url}
+{f"EVM (chain {world.anvil.chain_id})":<26}{world.anvil.rpc_url}
 Safe (2 of 3)             {world.setup.safe}
 App contract              {app.address}
 CVM                       {app.cvm_uuids[0]}
 State and logs            {directory}
+
+Submit a change request as docs/user-guide.md says. Two owners sign and execute its approval with
+
+  {approve} <approval.safe_tx_hash>
 
 Ctrl-C stops it.
 """

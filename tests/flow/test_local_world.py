@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -69,6 +70,31 @@ def test_the_demo_stops_everything_on_ctrl_c(tmp_path: Path):
     assert demo.returncode == 130, output
     assert _children_in(tmp_path) == []
     assert not (tmp_path / "demo.json").exists()
+
+
+def test_the_sandbox_says_how_its_owners_approve(tmp_path: Path):
+    with _start("sandbox", "--directory", str(tmp_path / "sandbox"), cwd=tmp_path) as sandbox:
+        output = _read_until(sandbox, "Ctrl-C stops it")
+        told = {
+            name: re.search(rf"^{name} {{2,}}(\S.*)$", output, flags=re.MULTILINE)
+            for name in ("Countersign API", "  Authorization", "CVM", r"EVM \(chain 31337\)")
+        }
+        assert len({found.start(1) - found.start() for found in told.values() if found}) == 1
+        address, key, cvm, _ = (found[1] for found in told.values() if found)
+        command = re.search(r"^ +(\S+ -m sandbox\.approve .*) <approval.safe_tx_hash>$", output, flags=re.MULTILINE)
+        assert command
+        with httpx.Client(base_url=address, headers={"Authorization": key}, timeout=60) as api:
+            body = {"cvm_id": cvm, "patch": {"docker_compose_file": "services: {web: {image: nginx}}"}}
+            url = "/v1/change-requests/" + api.post("/v1/change-requests", json=body).json()["id"]
+            request = api.get(url).json()
+            while request["state"] not in {"completed", "failed"}:
+                if request["state"] == "proposed" and not request["approval"]["confirmations"]:
+                    approve = [*shlex.split(command[1]), request["approval"]["safe_tx_hash"]]
+                    subprocess.run(approve, cwd=Path(__file__).parents[2], check=True, timeout=30)
+                request = api.get(url, params={"wait": 30, "state": request["state"]}).json()
+            assert request["state"] == "completed", request["reason"]
+        sandbox.send_signal(signal.SIGTERM)
+        sandbox.communicate(timeout=60)
 
 
 def test_the_sandbox_keeps_its_state_over_a_restart(tmp_path: Path):
