@@ -31,8 +31,8 @@ Every error answer is `application/problem+json` (RFC 9457):
 ```
 
 `type` is stable and relative to the API, which serves the page of each type there. `title` and `detail` are for
-people and may change. `request_id` is also in the `X-Request-Id` header of every answer, errors or not. What was sent
-is never repeated in an error.
+people and may change. `request_id` is also in the `X-Request-Id` header of every answer, errors or not. No value
+that was sent is repeated in an error, only names of members and parameters.
 
 These are the answers to calls. Why a change request ended or waits is told by its `reason`: see
 [reasons.md](reasons.md).
