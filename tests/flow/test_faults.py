@@ -6,7 +6,6 @@ from sandbox.world import App
 from service.domain.reasons import Reason
 from tests.support.stack import Stack, compose, first_cvm
 
-
 AWAY_SECONDS = 12
 
 
