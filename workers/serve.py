@@ -20,6 +20,7 @@ from service.domain.webhook_signature import headers
 from service.steps.approval import chain_of
 from service.steps.await_approval import await_approval
 from service.steps.commit import commit
+from service.steps.ends import ending
 from service.steps.observe import observe
 from service.steps.post import post
 from service.steps.prepare import prepare
@@ -30,11 +31,14 @@ from service.steps.withdraw import withdraw
 from service.store import leases, observations, outbox, proposals, snapshots, transitions
 from service.store.leases import Lease, LeasedTable
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
+from service.store.sealing import SealingError
 from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
 from service.wiring import WorkerParts
 
 if TYPE_CHECKING:
     from service.ports import Answer
+
+SEALED_AGAIN_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +62,22 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
     with _leased(parts, ChangeRequest, request_id) as lease:
         if lease is None:
             return None
-        with parts.database.transaction() as session:
-            request = snapshots.change_request(parts.database, session, request_id)
+        try:
+            with parts.database.transaction() as session:
+                request = snapshots.change_request(parts.database, session, request_id)
+        except SealingError as error:
+            return _wait_for_key(parts, lease, request_id, error)
         outcome = _guarded(request, lambda: _request_step(parts, lease, request))
         return _store(parts, lease, request, outcome)
+
+
+def _wait_for_key(parts: WorkerParts, lease: Lease, request_id: str, error: SealingError) -> State:
+    """The token does not open: nothing can be done but end in time, until the operator brings the key back."""
+    log.warning("a commit token cannot be opened: %s", error)
+    with parts.database.transaction() as session:
+        request = snapshots.change_request(parts.database, session, request_id, open_token=False)
+    waited = Wait(SEALED_AGAIN_SECONDS, Reason.SECRET_UNREADABLE, str(error), failed_attempt=True)
+    return _store(parts, lease, request, ending(request, parts.clock.now()) or waited)
 
 
 def _store(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest, outcome: Outcome) -> State:
@@ -209,7 +225,13 @@ def serve_delivery(parts: WorkerParts, delivery_id: str) -> None:
     with _leased(parts, WebhookDelivery, delivery_id) as lease:
         if lease is None:
             return
-        delivery = outbox.load(parts.database, lease)
+        try:
+            delivery = outbox.load(parts.database, lease)
+        except SealingError as error:
+            log.warning("a webhook secret cannot be opened: %s", error)
+            attempt = outbox.Attempt(at=parts.clock.now(), duration_ms=0, status=None, detail=str(error))
+            outbox.record(parts.database, lease, attempt, SEALED_AGAIN_SECONDS)
+            return
         started = parts.clock.now()
         signed = headers(delivery.secret.get_secret_value(), delivery.event_id, int(started.timestamp()), delivery.body)
         answer: Answer | None = None

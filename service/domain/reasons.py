@@ -47,6 +47,7 @@ class Reason(StrEnum):
     WAITING_FOR_OWNERS = "waiting_for_owners"
     WAITING_FOR_FINALITY = "waiting_for_finality"
     WAITING_FOR_CVM = "waiting_for_cvm"
+    SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - a public reason code, no secret
     INTERNAL_ERROR = "internal_error"
 
 
@@ -107,5 +108,8 @@ ADVICE: dict[Reason, str] = {
     Reason.WAITING_FOR_OWNERS: "The Safe's owners review, sign and execute the transaction in the Safe's queue.",
     Reason.WAITING_FOR_FINALITY: "Nothing to do: the approval is mined and becomes final after some blocks.",
     Reason.WAITING_FOR_CVM: "Nothing to do: the CVM restarts on the approved hash.",
+    Reason.SECRET_UNREADABLE: (
+        "The operator puts the key that sealed it back into COUNTERSIGN_ENCRYPTION_KEYS and restarts the workers."
+    ),
     Reason.INTERNAL_ERROR: "Nothing to do: the service tries again; the operator finds the error in the worker's log.",
 }

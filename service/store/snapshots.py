@@ -15,15 +15,18 @@ from service.store.membership import members_of
 from service.store.transitions import TOKEN
 
 
-def change_request(database: Database, session: Session, request_id: str) -> domain.ChangeRequest:
-    """A change request with its workspace, proposal and chain facts.
+def change_request(
+    database: Database, session: Session, request_id: str, *, open_token: bool = True
+) -> domain.ChangeRequest:
+    """A change request with its workspace, proposal and chain facts; without its token unless ``open_token``.
 
     Raises:
+        SealingError: the token does not open.
         sqlalchemy.exc.NoResultFound: there is none.
     """
     row = session.get_one(tables.ChangeRequest, request_id)
     sealed = row.commit_token_sealed
-    token = None if sealed is None else database.sealer.open(sealed, purpose=TOKEN, row_id=row.id)
+    token = None if sealed is None or not open_token else database.sealer.open(sealed, purpose=TOKEN, row_id=row.id)
     return domain.ChangeRequest(
         id=row.id,
         workspace=workspace_policy(session, row.workspace_id),

@@ -120,3 +120,44 @@ def test_a_delivery_that_cannot_be_made_counts_as_an_attempt(
         (attempt,) = session.scalars(select(WebhookAttempt))
     assert (attempt.status, attempt.detail) == (None, "RuntimeError")
     assert "a webhook could not be sent" in caplog.text
+
+
+def _without_the_key(parts: WorkerParts) -> WorkerParts:
+    """The same worker after the encryption key was changed instead of added."""
+    changed = Database(parts.database.engine, rows.sealer("another"))
+    return replace(parts, database=changed)
+
+
+def test_a_token_that_does_not_open_waits_for_the_key_and_says_so(
+    database: Database, workspace: str, parts: WorkerParts
+):
+    request_id = rows.change_request(database, workspace, State.PREPARED)
+
+    assert serve.serve_request(_without_the_key(parts), request_id) is State.PREPARED
+
+    row = rows.read(database, ChangeRequest, request_id)
+    assert (row.reason, row.attempts, row.lease_until) == (Reason.SECRET_UNREADABLE, 1, None)
+    assert "COUNTERSIGN_ENCRYPTION_KEYS" in row.detail
+    assert row.commit_token_sealed is not None
+
+
+def test_a_request_whose_token_does_not_open_can_still_be_cancelled(
+    database: Database, workspace: str, parts: WorkerParts
+):
+    request_id = rows.change_request(database, workspace, State.PREPARED, cancel_requested_at=rows.NOW)
+    assert serve.serve_request(_without_the_key(parts), request_id) is State.CANCELLED
+
+
+def test_a_delivery_whose_secret_does_not_open_waits_for_the_key(database: Database, parts: WorkerParts):
+    listening = rows.workspace(database, webhooks=[(URL, SecretStr("whsec_c2VjcmV0"))])
+    request_id = rows.change_request(database, listening, cancel_requested_at=rows.NOW)
+    serve.serve_request(parts, request_id)
+    (delivery,) = rows.deliveries(database)
+
+    serve.serve_delivery(_without_the_key(parts), delivery.id)
+
+    row = rows.read(database, WebhookDelivery, delivery.id)
+    assert (row.state, row.attempts, row.lease_until) == ("pending", 1, None)
+    with database.transaction() as session:
+        (attempt,) = session.scalars(select(WebhookAttempt))
+    assert "COUNTERSIGN_ENCRYPTION_KEYS" in attempt.detail
