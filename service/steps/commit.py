@@ -139,7 +139,9 @@ class _Attempt:
         request, now = self.request, self.clock.now()
         attempted = request.commit_attempted_at
         if request.commit_attempt_id is not None and attempted is not None and now < attempted + _SETTLING:
-            return self._wait(Reason.PHALA_UNREACHABLE, f"{why}; an unanswered commit may have spent it")
+            # The POST just refused did not land: what is waited for is the earlier one, from its time.
+            facts = Facts(commit_attempted_at=attempted)
+            return self._wait(Reason.PHALA_UNREACHABLE, f"{why}; an unanswered commit may have spent it", facts)
         if request.cancel_requested_at is not None:
             # A wish that came during an unanswered attempt, which is over: its newer prepare must not be killed.
             return stop(State.CANCELLED, Reason.CANCELLED_BY_USER)
@@ -213,11 +215,9 @@ class _Attempt:
         return _committed(correlation_id)
 
     def _record_attempt(self, repeats: str | None) -> None:
-        if repeats is None:
-            self.intents.record(Facts(commit_attempt_id=self.new_id(), commit_attempted_at=self.clock.now()))
-        else:
-            # The same attempt goes on; storing it again proves that the lease is still ours.
-            self.intents.record(Facts(commit_attempt_id=repeats))
+        """Store the POST before it is sent: a repeat goes on under its attempt's id, with a time of its own."""
+        attempt_id = self.new_id() if repeats is None else repeats
+        self.intents.record(Facts(commit_attempt_id=attempt_id, commit_attempted_at=self.clock.now()))
 
     def _after(self, fault: Busy | Unreachable | Refused, repeats: str | None) -> Wait:
         if isinstance(fault, Refused):

@@ -180,7 +180,7 @@ class TestALostAnswer:
         self, run: partial[Outcome], registered: ChangeRequest, intents: RecordingRequestIntents
     ) -> None:
         assert run(unanswered(registered)) == committed("op-1")
-        assert intents.recorded == [{"commit_attempt_id": "attempt-0"}]
+        assert intents.recorded == [{"commit_attempt_id": "attempt-0", "commit_attempted_at": NOW}]
 
     def test_an_operation_with_another_hash_is_not_ours(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala

@@ -22,7 +22,7 @@ from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
 from service.steps.commit import ALREADY_REGISTERED, commit
 from tests.support.builders import NOW, VM_UUID
-from tests.support.committing import ADOPTED, assert_ended, committed, unanswered
+from tests.support.committing import ADOPTED, assert_ended, committed, cut_off, unanswered
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
 from tests.support.fakes import FixedClock, RecordingRequestIntents
@@ -138,7 +138,28 @@ def test_an_unanswered_attempt_may_have_spent_it(
 
     assert isinstance(outcome, Wait)
     assert outcome.failed_attempt
-    assert outcome.facts == {}
+    assert outcome.facts == {"commit_attempted_at": NOW}  # the refused repeat did not land: the wait gets no longer
+    assert "prepare" not in phala.calls
+
+
+def test_an_unanswered_repeat_has_a_minute_of_its_own(
+    run: partial[Outcome],
+    registered: ChangeRequest,
+    phala: FakePhala,
+    intents: RecordingRequestIntents,
+    clock: FixedClock,
+) -> None:
+    clock.advance(seconds=55)
+    phala.fail("commit", cut_off())
+    assert isinstance(run(unanswered(registered)), Wait)
+    repeated_at = intents.all_facts.get("commit_attempted_at")
+    assert repeated_at == clock.now()
+
+    clock.advance(seconds=10)
+    phala.fail("commit", TokenDead("466"))
+    outcome = run(unanswered(registered, commit_attempted_at=repeated_at))
+
+    assert isinstance(outcome, Wait)
     assert "prepare" not in phala.calls
 
 
