@@ -116,7 +116,7 @@ class Chain(Protocol):
         """Owner and pending owner of an app contract."""
 
     def safe(self, address: str, at: Block) -> SafeState | None:
-        """Version, owners, threshold and nonce, ``None`` where there is no Safe."""
+        """A Safe with its owners, modules and guards, ``None`` where there is no Safe."""
 
     def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
         """Try a call; the revert reason in words, or ``None`` when it would succeed."""
