@@ -116,7 +116,7 @@ class Chain(Protocol):
         """Owner and pending owner of an app contract."""
 
     def safe(self, address: str, at: Block) -> SafeState | None:
-        """Version, owners, threshold and nonce, ``None`` where there is no Safe."""
+        """A Safe with its owners, modules and guards, ``None`` where there is no Safe."""
 
     def executions(self, safe: str, first: int, last: int) -> Sequence[SafeExecution]:
         """What a Safe executed between two heights, both included, in order. An empty answer proves nothing."""

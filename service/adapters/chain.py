@@ -1,6 +1,5 @@
-import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import httpx
 from eth_utils.crypto import keccak
@@ -11,15 +10,14 @@ from service.adapters.heads import Heads
 from service.adapters.jsonrpc import Call, Result, RpcEndpoint, RpcFault
 from service.adapters.revert_reasons import revert_reason
 from service.adapters.rpc_faults import lacks_state, reverted
+from service.adapters.safe_contract import safe_reads, safe_state
 from service.domain.chain import TOPICS, Allowed, AppOwnership, Block, ChainFact, ChainView, SafeState
 from service.domain.errors import Refused, StateUnavailable
 from service.domain.finality import Finality
 from service.domain.hexes import ZERO_ADDRESS
-from service.domain.hexes import address as checksummed
 from service.domain.reasons import Reason
 
 _TOPICS: Final = sorted(TOPICS)
-_VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(\+[0-9A-Za-z.]{1,16})?\Z", re.ASCII)
 
 
 def _selector(signature: str) -> str:
@@ -31,8 +29,6 @@ _ALLOWED_DEVICES: Final = _selector("allowedDeviceIds(bytes32)")
 _ALLOW_ANY_DEVICE: Final = _selector("allowAnyDevice()")
 _OWNER: Final = _selector("owner()")
 _PENDING_OWNER: Final = _selector("pendingOwner()")
-_SAFE_READS: Final = tuple(map(_selector, ("VERSION()", "getOwners()", "getThreshold()", "nonce()")))
-_SAFE_TYPES: Final = ("string", "address[]", "uint256", "uint256")
 
 
 class JsonRpcChain:
@@ -143,9 +139,9 @@ class JsonRpcChain:
         return self._endpoints.first(ask)
 
     def safe(self, address: str, at: Block) -> SafeState | None:
-        """Version, owners, threshold and nonce, ``None`` where there is no Safe."""
-        reads = [_contract_call(address, selector) for selector in _SAFE_READS]
-        return self._endpoints.first(lambda endpoint: _safe_state(address, _read(endpoint, at, *reads)))
+        """A Safe as its contract tells it, in one HTTP request; ``None`` where there is no Safe."""
+        reads = safe_reads(address)
+        return self._endpoints.first(lambda endpoint: safe_state(address, _read(endpoint, at, *reads)))
 
     def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
         """Try a call without value; the revert reason in words, or ``None`` when it would succeed."""
@@ -196,16 +192,3 @@ def _flag(endpoint: RpcEndpoint, answer: bytes | RpcFault) -> bool:
     if values is None:
         raise endpoint.nonsense("an allowlist flag that is no bool")
     return bool(values[0])
-
-
-def _safe_state(where: str, answers: list[bytes | RpcFault]) -> SafeState | None:
-    values: list[Any] = []
-    for kind, raw in zip(_SAFE_TYPES, answers, strict=True):
-        decoded = None if isinstance(raw, RpcFault) else returned([kind], raw)
-        if decoded is None:
-            return None
-        values.append(decoded[0])
-    version, owners, threshold, nonce = values
-    if _VERSION.match(version) is None or not 1 <= threshold <= len(owners):
-        return None
-    return SafeState(checksummed(where), version, tuple(map(checksummed, owners)), threshold, nonce)

@@ -81,13 +81,30 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class SafeState:
-    """A Safe as the chain has it. Addresses checksummed."""
+    """A Safe as the chain has it. Addresses checksummed.
+
+    Attributes:
+        version: as the contract tells it: ``1.4.1``.
+        singleton: the contract its proxy runs.
+        l2: whether that is a known variant that emits events for everything it does (indexers need them where nodes
+            serve no traces); ``None`` for a singleton nobody published.
+        guard: the contract that may refuse every execution.
+        modules: contracts that may act for the Safe without its owners; the first ones of the list.
+        more_modules: whether the list goes on, or could not be read.
+        module_guard: the contract that may refuse what modules do; Safe 1.5.0 and later.
+    """
 
     address: str
     version: str
     owners: tuple[str, ...]
     threshold: int
     nonce: int
+    singleton: str | None = None
+    l2: bool | None = None
+    guard: str | None = None
+    modules: tuple[str, ...] = ()
+    more_modules: bool = False
+    module_guard: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

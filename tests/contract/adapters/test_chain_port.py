@@ -99,6 +99,8 @@ def test_owner_and_safe(world: ChainWorld):
     assert safe is not None
     assert (safe.address, safe.version.partition("+")[0], safe.threshold) == (world.safe, "1.4.1", 2)
     assert set(safe.owners) == {owner.address for owner in OWNERS}
+    assert (safe.singleton, safe.l2) == ("0x29fcB43b46531BcA003ddC8FCB67FFE91900C762", True)
+    assert (safe.guard, safe.modules, safe.more_modules, safe.module_guard) == (None, (), False, None)
 
 
 def test_the_nonce_counts_executions_at_each_block(world: ChainWorld):
