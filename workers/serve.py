@@ -13,8 +13,8 @@ from service.domain import snapshots as domain
 from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreachable
 from service.domain.outcomes import Outcome, ProposalOutcome, Wait, stop
 from service.domain.reasons import Reason
-from service.domain.schedules import step_backoff, webhook_retry_after
-from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
+from service.domain.schedules import SafePace, proposal_backoff, step_backoff, webhook_retry_after
+from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.domain.webhook_signature import headers
 from service.steps.approval import chain_of
@@ -26,6 +26,7 @@ from service.steps.post import post
 from service.steps.prepare import prepare
 from service.steps.propose import propose
 from service.steps.signatures import signatures
+from service.steps.tidy import tidy
 from service.steps.track import track
 from service.steps.withdraw import withdraw
 from service.store import leases, observations, outbox, proposals, snapshots, transitions
@@ -34,6 +35,7 @@ from service.store.proposals import StoredProposalIntents, StoredRequestIntents
 from service.store.sealing import SealingError
 from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
 from service.wiring import WorkerParts
+from workers.verbs import PROPOSAL_VERBS
 
 if TYPE_CHECKING:
     from service.ports import Answer
@@ -156,18 +158,18 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
             return None
         with parts.database.transaction() as session:
             proposal = snapshots.proposal(session, proposal_id)
-        if proposal.state not in LIVE_PROPOSAL:
+        if proposal.state not in PROPOSAL_VERBS:
             return None
         try:
             outcome = _proposal_step(parts, lease, proposal)
         except LeaseLost:
             raise
         except CountersignError as error:
-            wait = step_backoff(proposal.attempts + 1, error.retry_after)
+            wait = proposal_backoff(proposal.attempts + 1, error.retry_after)
             outcome = ProposalOutcome(proposal.state, wait, detail=error.detail, failed_attempt=True)
         except Exception as error:  # as above
             log.exception("a step failed", extra={"row": proposal.id, "state": proposal.state.value})
-            wait = step_backoff(proposal.attempts + 1)
+            wait = proposal_backoff(proposal.attempts + 1)
             outcome = ProposalOutcome(proposal.state, wait, detail=type(error).__name__, failed_attempt=True)
         proposals.apply(parts.database, lease, proposal, outcome)
         return outcome.state
@@ -176,17 +178,19 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
 def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) -> ProposalOutcome:
     chain, queue = chain_of(parts.chains, proposal.chain_id), parts.queues[proposal.chain_id]
     intents = StoredProposalIntents(parts.database, lease)
+    signer, clock, origin = parts.signer, parts.clock, _origin(proposal)
     match proposal.state:
         case ProposalState.POSTING:
-            return post(
-                proposal, chain=chain, queue=queue, signer=parts.signer, intents=intents, origin=_origin(proposal)
-            )
+            return post(proposal, chain=chain, queue=queue, signer=signer, intents=intents, clock=clock, origin=origin)
         case ProposalState.WITHDRAWING:
-            return withdraw(
-                proposal, chain=chain, queue=queue, signer=parts.signer, intents=intents, origin=_origin(proposal)
-            )
+            return withdraw(proposal, chain=chain, queue=queue, signer=signer, intents=intents, origin=origin)
+        case ProposalState.APPROVED:
+            return tidy(proposal, chain=chain, queue=queue, clock=clock)
         case _:
-            return signatures(proposal, chain=chain, queue=queue, poll_seconds=parts.timings.safe_poll)
+            timings = parts.timings
+            shared_by = proposals.open_on_chain(parts.database, proposal.chain_id)
+            pace = SafePace(timings.safe_poll, shared_by, timings.safe_requests_per_month)
+            return signatures(proposal, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
 
 
 def _origin(proposal: domain.Proposal) -> str:

@@ -11,7 +11,8 @@ from service.adapters.jsonrpc import Call, Result, RpcEndpoint, RpcFault
 from service.adapters.revert_reasons import revert_reason
 from service.adapters.rpc_faults import lacks_state, reverted
 from service.adapters.safe_contract import safe_reads, safe_state
-from service.domain.chain import TOPICS, Allowed, AppOwnership, Block, ChainFact, ChainView, SafeState
+from service.adapters.safe_logs import approved_hash_reads, approvers, executions_of
+from service.domain.chain import TOPICS, Allowed, AppOwnership, Block, ChainFact, ChainView, SafeExecution, SafeState
 from service.domain.errors import Refused, StateUnavailable
 from service.domain.finality import Finality
 from service.domain.hexes import ZERO_ADDRESS
@@ -142,6 +143,18 @@ class JsonRpcChain:
         """A Safe as its contract tells it, in one HTTP request; ``None`` where there is no Safe."""
         reads = safe_reads(address)
         return self._endpoints.first(lambda endpoint: safe_state(address, _read(endpoint, at, *reads)))
+
+    def executions(self, safe: str, first: int, last: int) -> Sequence[SafeExecution]:
+        """What a Safe executed between two heights, both included, in the order of the chain.
+
+        An empty answer proves nothing: nodes behind one URL disagree.
+        """
+        return self._endpoints.first(lambda endpoint: executions_of(endpoint, safe, first, last))
+
+    def approved_hashes(self, safe: str, safe_tx_hash: str, owners: Sequence[str], at: Block) -> frozenset[str]:
+        """Those of ``owners`` who approved a safeTxHash on chain, in one HTTP request."""
+        reads = approved_hash_reads(safe, safe_tx_hash, owners)
+        return self._endpoints.first(lambda endpoint: approvers(endpoint, owners, _read(endpoint, at, *reads)))
 
     def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
         """Try a call without value; the revert reason in words, or ``None`` when it would succeed."""

@@ -71,19 +71,13 @@ class TransactionService:
         """Close the connections."""
         self._client.close()
 
-    def next_nonce(self, safe: str, chain_nonce: int) -> int:
-        """The lowest nonce above everything queued, at least ``chain_nonce``.
-
-        The list is ordered by nonce, highest first; proposals that no owner or delegate signed are not in it.
-        """
-        query: dict[str, str | int] = {"executed": "false", "nonce__gte": chain_nonce, "ordering": "-nonce", "limit": 1}
-        page = self._page(_list_path(safe), query, Page[TransactionRow])
-        if not page.results:
-            return chain_nonce
-        highest = int(page.results[0].nonce)
-        if highest < chain_nonce:
-            raise Nonsense(f"{_WHO}: a nonce below the one asked for", reason=_REASON)
-        return highest + 1
+    def pending(self, safe: str, chain_nonce: int) -> Sequence[QueuedTransaction]:
+        """Everything queued at ``chain_nonce`` or above; proposals that no owner or delegate signed are not in it."""
+        query: dict[str, str | int] = {"executed": "false", "nonce__gte": chain_nonce}
+        rows = list(self._rows(_list_path(safe), query, Page[TransactionRow]))
+        if any(int(row.nonce) < chain_nonce or address(row.safe) != address(safe) for row in rows):
+            raise Nonsense(f"{_WHO}: transactions that were not asked for", reason=_REASON)
+        return [row.queued() for row in rows if not row.is_executed]
 
     def delegators(self, safe: str, delegate: str) -> frozenset[str]:
         """Checksummed addresses that made ``delegate`` their delegate, for this Safe or for all of theirs.

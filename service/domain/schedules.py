@@ -19,8 +19,11 @@ QUEUE_LOOKS: Final[tuple[tuple[int | None, int], ...]] = (
 )
 """(up to this age of the last news, look at the Safe's queue so often), in seconds."""
 
-REQUESTS_PER_PROPOSAL: Final = 500
-"""What a proposal that is open for a month may cost the Safe Transaction Service's quota; ``docs/operations.md``."""
+LOOKS_PER_PROPOSAL: Final = 440
+"""What looks at the queue may cost for a proposal that is open for a month; ``docs/operations.md`` adds it up."""
+
+OTHER_PER_PROPOSAL: Final = 15
+"""What posting, checking before and withdrawing cost for each."""
 
 WEBHOOK_RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 86400, 86400)
 """Waits after failed delivery attempts; with the first attempt there are 14 over about 4 days."""
@@ -65,7 +68,8 @@ class SafePace:
         """1 while the quota carries the open proposals, above it as many times more as they are too many."""
         if not self.requests_per_month:
             return 1.0
-        return max(1.0, self.open_proposals * REQUESTS_PER_PROPOSAL / self.requests_per_month)
+        share = self.requests_per_month / max(1, self.open_proposals)
+        return max(1.0, LOOKS_PER_PROPOSAL / max(share - OTHER_PER_PROPOSAL, share / 4))
 
     def chain_wait(self, age: timedelta) -> float:
         """Seconds until the next look at the chain."""

@@ -106,10 +106,17 @@ class SafeTransaction:
 
 @dataclass(frozen=True, slots=True)
 class SafeSeen:
-    """What the last look found of a Safe, to notice changes. Addresses checksummed."""
+    """What the last look found of a Safe, to notice changes. Addresses checksummed.
+
+    Attributes:
+        guard: ``None`` for none.
+        modules: ``None`` when not all of them are known.
+    """
 
     owners: tuple[str, ...]
     threshold: int
+    guard: str | None = None
+    modules: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

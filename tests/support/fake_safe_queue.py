@@ -24,12 +24,11 @@ class FakeSafeQueue(Faulty):
         self.rows: dict[str, QueuedTransaction] = {}
         self._safes: dict[str, str] = {}
 
-    def next_nonce(self, safe: str, chain_nonce: int) -> int:
-        def effect() -> int:
-            queued = [row.nonce for row in self._of(safe) if not row.is_executed]
-            return max([chain_nonce, *(nonce + 1 for nonce in queued)])
+    def pending(self, safe: str, chain_nonce: int) -> Sequence[QueuedTransaction]:
+        def effect() -> Sequence[QueuedTransaction]:
+            return [row for row in self._of(safe) if not row.is_executed and row.nonce >= chain_nonce]
 
-        return self._call("next_nonce", effect)
+        return self._call("pending", effect)
 
     def delegators(self, safe: str, delegate: str) -> frozenset[str]:
         return self._call("delegators", lambda: self.delegates.get(delegate, frozenset()) if safe else frozenset())
