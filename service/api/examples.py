@@ -78,7 +78,12 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
         "calls": [{"to": _APP, "function": "addComposeHash(bytes32)", "argument": _HASH, "calldata": _CALLDATA}],
         "devices": [],
         "confirmations": ["0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb"],
+        "signatures": [{"owner": "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb", "kind": "eip712"}],
+        "contract_signatures": [],
+        "missing": ["0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB"],
         "threshold": 2,
+        "ready": False,
+        "alerts": [],
         "rejection": None,
         "detail": None,
         "links": {

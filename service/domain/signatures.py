@@ -7,6 +7,7 @@ The forms are those of the Safe contract's ``checkNSignatures``: v 27/28 signs t
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from eth_keys.datatypes import Signature
@@ -88,6 +89,7 @@ def kind_of(signature: str) -> SignatureKind | None:
     return kind if len(raw) == _LENGTH or kind is SignatureKind.CONTRACT else None
 
 
+@lru_cache(maxsize=4096)  # each look meets the same signatures again
 def recover(safe_tx_hash: str, signature: str) -> str | None:
     """Checksummed address whose key made an ECDSA signature over ``safe_tx_hash``.
 

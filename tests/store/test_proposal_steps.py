@@ -5,6 +5,7 @@ import pytest
 from service.domain.calls import approval_call, rejection_call, safe_tx_hash
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import ProposalOutcome
+from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Proposal as Snapshot
 from service.domain.snapshots import ProposalState, SafeTransactionKind, SafeTransactionState
 from service.domain.states import State
@@ -115,7 +116,8 @@ class TestApply:
     def test_it_stores_what_the_step_saw(self, database: Database, workspace: str):
         proposal_id, before = self._queued(database, workspace)
         owners = ("0x" + "11" * 20, "0x" + "22" * 20)
-        outcome = ProposalOutcome(ProposalState.QUEUED, 30, "2 of 3", confirmations=owners, threshold=3)
+        signed = dict.fromkeys(owners, SignatureKind.EIP712)
+        outcome = ProposalOutcome(ProposalState.QUEUED, 30, "2 of 3", signatures=signed, threshold=3)
         self._apply(database, before, outcome)
         after = snapshot(database, proposal_id)
         assert after.transaction is not None
@@ -128,8 +130,8 @@ class TestApply:
         [
             (ProposalOutcome(ProposalState.QUEUED, 30), False),
             (ProposalOutcome(ProposalState.QUEUED, 30, "only words"), False),
-            (ProposalOutcome(ProposalState.QUEUED, 30, confirmations=(), threshold=3), False),
-            (ProposalOutcome(ProposalState.QUEUED, 30, confirmations=("0x" + "11" * 20,)), True),
+            (ProposalOutcome(ProposalState.QUEUED, 30, signatures={}, threshold=3), False),
+            (ProposalOutcome(ProposalState.QUEUED, 30, signatures={"0x" + "11" * 20: SignatureKind.ETH_SIGN}), True),
             (ProposalOutcome(ProposalState.QUEUED, 30, threshold=2), True),
             (ProposalOutcome(ProposalState.QUEUED, 30, transaction_hash="0x" + "aa" * 32), True),
             (ProposalOutcome(ProposalState.POSTING, 0, transaction_state=SafeTransactionState.REPLACED), True),
@@ -197,8 +199,7 @@ class TestApply:
         assert after.state is ProposalState.APPROVED
         assert after.transaction is not None
         assert (after.transaction.state, after.transaction.transaction_hash) == ("executed", "0x" + "aa" * 32)
-        row = rows.read(database, Proposal, proposal_id)
-        assert (row.due_at, row.lease_until) == (None, None)
+        assert rows.is_due(database, Proposal, proposal_id), "to see whether anything is left in the owners' queue"
 
     @pytest.mark.parametrize("state", [ProposalState.WITHDRAWING, ProposalState.WITHDRAWN])
     def test_one_that_somebody_joined_meanwhile_is_not_given_up(

@@ -66,9 +66,11 @@ class FakeChain(Faulty):
             self._blocks.append(_MinedBlock(self._new_block(len(self._blocks))))
         return mined.block
 
-    def execute(self, safe_tx_hash: str, nonce: int, *, success: bool = True, final: bool = False) -> SafeExecution:
-        """A block in which the Safe executes a transaction at a nonce."""
-        block = self.mine(nonce=nonce + 1)
+    def execute(
+        self, safe_tx_hash: str, nonce: int, *logs: tuple[FactKind, str], success: bool = True, final: bool = False
+    ) -> SafeExecution:
+        """A block in which the Safe executes a transaction at a nonce, and what its call logs."""
+        block = self.mine(*logs, nonce=nonce + 1)
         transaction = "0x" + hashlib.sha256(f"{block.hash}{safe_tx_hash}".encode()).hexdigest()
         execution = SafeExecution(safe_tx_hash, success, transaction, block)
         self._blocks[-1].executions.append(execution)

@@ -25,7 +25,7 @@ from tests.support.queue_worlds import signer_of
 HASH = "0x" + "9f" * 32
 SIGNATURE = "0x" + "11" * 65
 READS: dict[str, Callable[[TransactionService], object]] = {
-    "next_nonce": lambda queue: queue.next_nonce(SAFE, 3),
+    "pending": lambda queue: queue.pending(SAFE, 3),
     "delegators": lambda queue: queue.delegators(SAFE, DELEGATE.address),
     "get": lambda queue: queue.get(HASH),
     "at_nonce": lambda queue: queue.at_nonce(SAFE, 3),
@@ -160,9 +160,10 @@ def test_transactions_that_were_not_asked_for_are_nonsense(changes: dict[str, ob
         queue.at_nonce(SAFE, 3)
 
 
-def test_a_nonce_below_the_one_asked_for_is_nonsense():
-    with saying(200, page(row(nonce="2"))) as queue, pytest.raises(Nonsense):
-        queue.next_nonce(SAFE, 3)
+@pytest.mark.parametrize("changes", [{"nonce": "2"}, {"safe": "0x" + "12" * 20}])
+def test_pending_transactions_that_were_not_asked_for_are_nonsense(changes: dict[str, object]):
+    with saying(200, page(row(), row(**changes))) as queue, pytest.raises(Nonsense):
+        queue.pending(SAFE, 3)
 
 
 def test_a_list_without_an_end_is_given_up():

@@ -115,6 +115,5 @@ def test_open_proposals_stay_within_the_quota(
 ) -> None:
     spent = Month(chain, queue, signer, count).run()
 
-    print(count, spent, Counter(queue.calls))
     assert spent <= QUOTA, Counter(queue.calls)
     assert spent > QUOTA / 3, "the quota is there to be used"
