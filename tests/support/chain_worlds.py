@@ -6,7 +6,7 @@ from sandbox.anvil import Anvil
 from sandbox.chain.accounts import DEPLOYER, OUTSIDER, OWNERS
 from sandbox.chain.apps import deploy_dstack_app, transfer_to_safe
 from sandbox.chain.local import LocalChain, encode_call
-from sandbox.chain.safes import approve_and_execute, deploy_safe, next_nonce
+from sandbox.chain.safes import DEPLOYMENTS, approve_and_execute, deploy_safe, next_nonce
 from service.adapters.chain import JsonRpcChain
 from service.domain.calls import rejection_call, safe_tx_hash
 from service.domain.chain import FactKind, SafeState

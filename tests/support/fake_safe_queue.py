@@ -62,7 +62,7 @@ class FakeSafeQueue(Faulty):
             if row is not None and row.is_executed:
                 raise Refused("Executed transactions cannot be deleted")
             if self._safes.get(safe_tx_hash) == safe:
-                del self.rows[safe_tx_hash], self._safes[safe_tx_hash]
+                self.lose(safe_tx_hash)
 
         self._call("delete", effect)
 
@@ -90,6 +90,10 @@ class FakeSafeQueue(Faulty):
         """Add a confirmation in the name of ``owner``."""
         row = self.rows[safe_tx_hash]
         self.rows[safe_tx_hash] = replace(row, confirmations=(*row.confirmations, (owner, signature)))
+
+    def lose(self, safe_tx_hash: str) -> None:
+        """Somebody deletes it."""
+        del self.rows[safe_tx_hash], self._safes[safe_tx_hash]
 
     def execute(self, safe_tx_hash: str, transaction_hash: str, *, successful: bool = True) -> None:
         """Show a transaction as executed."""

@@ -40,6 +40,10 @@ class Faulty:
         """Raise ``errors`` in turn from the next calls of ``method``."""
         self._faults[method].extend((error, after_effect) for error in errors)
 
+    def heal(self) -> None:
+        """Fail no more."""
+        self._faults.clear()
+
     def _call(self, method: str, effect: Callable[[], T]) -> T:
         self.calls.append(method)
         if not self._faults[method]:

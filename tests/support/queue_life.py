@@ -75,7 +75,7 @@ class QueueLife:
     def delete_one(self) -> None:
         pending = self.pending()
         if pending:
-            self.queue.delete(SAFE, self.roll.choice(pending).safe_tx_hash)
+            self.queue.lose(self.roll.choice(pending).safe_tx_hash)
 
     def sign(self) -> None:
         pending = self.pending()
@@ -110,6 +110,7 @@ class QueueLife:
     # until nothing more happens by itself
 
     def settle(self) -> None:
+        self.queue.heal()
         for _ in range(30):
             self.clock.advance(days=8)
             before = self._picture()
