@@ -4,7 +4,8 @@ from typing import Final
 import httpx
 from eth_utils.crypto import keccak
 
-from service.adapters.chain_shapes import call_data, facts_of, returned, returned_address
+from service.adapters.app_contract import app_ownership, app_reads
+from service.adapters.chain_shapes import call_data, facts_of, returned
 from service.adapters.endpoints import RpcEndpoints
 from service.adapters.heads import Heads
 from service.adapters.jsonrpc import Call, Result, RpcEndpoint, RpcFault
@@ -14,7 +15,6 @@ from service.adapters.safe_contract import safe_reads, safe_state
 from service.domain.chain import TOPICS, Allowed, AppOwnership, Block, ChainFact, ChainView, SafeState
 from service.domain.errors import Refused, StateUnavailable
 from service.domain.finality import Finality
-from service.domain.hexes import ZERO_ADDRESS
 from service.domain.reasons import Reason
 
 _TOPICS: Final = sorted(TOPICS)
@@ -27,8 +27,6 @@ def _selector(signature: str) -> str:
 _ALLOWED_HASHES: Final = _selector("allowedComposeHashes(bytes32)")
 _ALLOWED_DEVICES: Final = _selector("allowedDeviceIds(bytes32)")
 _ALLOW_ANY_DEVICE: Final = _selector("allowAnyDevice()")
-_OWNER: Final = _selector("owner()")
-_PENDING_OWNER: Final = _selector("pendingOwner()")
 
 
 class JsonRpcChain:
@@ -124,17 +122,16 @@ class JsonRpcChain:
         return self._endpoints.first(ask)
 
     def ownership(self, app_contract: str, at: Block) -> AppOwnership:
-        """Owner and pending owner of an app contract; ``pending_owner`` is ``None`` when nobody is pending."""
-        reads = [
-            Call("eth_getCode", [app_contract]),
-            _contract_call(app_contract, _OWNER),
-            _contract_call(app_contract, _PENDING_OWNER),
-        ]
+        """An app contract and who owns it, in one HTTP request."""
+        reads = app_reads(app_contract)
+        return self._endpoints.first(lambda endpoint: app_ownership(_read(endpoint, at, *reads)))
 
-        def ask(endpoint: RpcEndpoint) -> AppOwnership:
-            code, *owners = _read(endpoint, at, *reads)
-            owner, pending = (None if isinstance(raw, RpcFault) else returned_address(raw) for raw in owners)
-            return AppOwnership(bool(code), owner, None if pending == ZERO_ADDRESS else pending)
+    def code_hash(self, address: str, at: Block) -> str | None:
+        """keccak-256 of the code at an address, ``None`` where there is none."""
+
+        def ask(endpoint: RpcEndpoint) -> str | None:
+            (code,) = _read(endpoint, at, Call("eth_getCode", [address]))
+            return "0x" + keccak(code).hex() if isinstance(code, bytes) and code else None
 
         return self._endpoints.first(ask)
 
@@ -183,8 +180,9 @@ def _no_app(endpoint: RpcEndpoint, app_contract: str, at: Block) -> Refused | St
     now = _bytes_or_revert(endpoint, at, result)
     if now and not then:
         return StateUnavailable(f"the app contract {app_contract} is younger than block {at.number}")
-    missing = "is no DstackApp" if now else "does not exist on this chain"
-    return Refused(f"the app contract {app_contract} {missing}", reason=Reason.APP_CONTRACT_MISSING)
+    if now:
+        return Refused(f"the contract {app_contract} is no DstackApp", reason=Reason.APP_CONTRACT_FOREIGN)
+    return Refused(f"the app contract {app_contract} does not exist on this chain", reason=Reason.APP_CONTRACT_MISSING)
 
 
 def _flag(endpoint: RpcEndpoint, answer: bytes | RpcFault) -> bool:

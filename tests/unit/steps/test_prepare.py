@@ -33,6 +33,7 @@ from tests.support.fakes import FakeSigner, FixedClock, RecordingRequestIntents
 
 Run = partial[Outcome]
 NO_HASH_MOVED = {"vcpu": 4, "memory": 8192}
+OTHER_APP = "0x" + "77" * 20
 
 HANDED_IN = Facts(prepared_at=NOW, token_expires_at=NOW + timedelta(days=14))
 
@@ -272,6 +273,42 @@ def test_what_cannot_be_approved_is_refused_before_the_patch(run: Run, phala: Fa
     assert_failed(run(change_request()), Reason.APP_OWNER_NOT_REGISTERED, phala)
 
 
+def test_what_the_contract_would_refuse_is_known_before_the_patch(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    chain.reverts[APP] = "paused"
+
+    assert_failed(run(change_request()), Reason.SIMULATION_FAILED, phala)
+
+
+def test_a_device_that_cannot_be_added_is_known_before_the_patch(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    chain.code_hashes.clear()
+    chain.mine((FactKind.DEVICE_REMOVED, DEVICE))
+
+    assert_failed(run(change_request()), Reason.MULTISEND_MISSING, phala)
+
+
+def test_a_device_nobody_tells_before_the_patch_is_left_out(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    phala.info = replace(phala.info, device_id=None)
+    chain.code_hashes.clear()
+
+    outcome = run(change_request())
+
+    assert isinstance(outcome, Advance)
+    assert outcome.to is State.PREPARED
+
+
+def test_what_owners_should_know_is_stored_once(run: Run, chain: FakeChain, intents: RecordingRequestIntents) -> None:
+    chain.safes[SAFE] = replace(chain.safes[SAFE], guard=OTHER_APP)
+    run(change_request(warnings=("about the patch",)))
+    (first, second) = intents.all_facts["warnings"]
+    assert first == "about the patch"
+    assert OTHER_APP in second
+
+    intents.recorded.clear()
+    run(change_request(warnings=(first, second)))
+
+    assert "warnings" not in intents.all_facts
+
+
 def test_a_refused_patch_fails_with_phalas_words(run: Run, phala: FakePhala) -> None:
     phala.fail("prepare", Refused("compose file is invalid"))
 
@@ -293,9 +330,6 @@ def test_a_prepare_known_not_to_have_landed_forgets_its_attempt(
     outcome = run(change_request(attempts=2))
 
     assert outcome == Wait(5.0, fault.reason, fault.detail, {"prepare_attempted_at": None}, failed_attempt=True)
-
-
-OTHER_APP = "0x" + "77" * 20
 
 
 @pytest.mark.parametrize(
