@@ -9,6 +9,9 @@ from service.domain.chain import AppOwnership, SafeState
 _ETHEREUM: Final = 1
 """The one chain whose Transaction Service follows Safes by traces, where the L1 variant is the usual one."""
 
+_NOT_SHOWN: Final = frozenset({"address", "nonce"})
+"""The address is the owner's, and the nonce is old before anybody reads it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Approver:
@@ -24,7 +27,8 @@ class Approver:
 
     def as_json(self) -> Mapping[str, Any]:
         """What is stored and shown of it; addresses checksummed."""
-        safe = None if self.safe is None else asdict(self.safe)
+        facts = None if self.safe is None else asdict(self.safe)
+        safe = None if facts is None else {name: value for name, value in facts.items() if name not in _NOT_SHOWN}
         return {"owner": self.app.owner, "pending_owner": self.app.pending_owner, "safe": safe}
 
     def warnings(self, chain_id: int) -> tuple[str, ...]:

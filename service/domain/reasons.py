@@ -50,6 +50,7 @@ class Reason(StrEnum):
     SAFE_SERVICE_UNREACHABLE = "safe_service_unreachable"
     WAITING_FOR_PROPOSAL = "waiting_for_proposal"
     WAITING_FOR_OWNERS = "waiting_for_owners"
+    WAITING_FOR_EXTERNAL_APPROVAL = "waiting_for_external_approval"
     WAITING_FOR_FINALITY = "waiting_for_finality"
     WAITING_FOR_CVM = "waiting_for_cvm"
     SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - a public reason code, no secret
@@ -131,6 +132,9 @@ ADVICE: dict[Reason, str] = {
     Reason.SAFE_SERVICE_UNREACHABLE: "Nothing to do: the service tries again.",
     Reason.WAITING_FOR_PROPOSAL: "Nothing to do: the proposal is being posted to the Safe.",
     Reason.WAITING_FOR_OWNERS: "The Safe's owners review, sign and execute the transaction in the Safe's queue.",
+    Reason.WAITING_FOR_EXTERNAL_APPROVAL: (
+        "The owner of the app contract makes the calls in approval.calls; nothing is proposed to a Safe."
+    ),
     Reason.WAITING_FOR_FINALITY: "Nothing to do: the approval is mined and becomes final after some blocks.",
     Reason.WAITING_FOR_CVM: "Nothing to do: the CVM restarts on the approved hash.",
     Reason.SECRET_UNREADABLE: (
