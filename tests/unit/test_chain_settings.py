@@ -17,5 +17,5 @@ def test_chains_by_their_short_names(monkeypatch: pytest.MonkeyPatch):
 
 def test_two_chains_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COUNTERSIGN_CHAINS", json.dumps({"8453": chain("base"), "31337": chain("base")}))
-    with pytest.raises(SettingsError, match="COUNTERSIGN_CHAINS: .*two chains are called base"):
+    with pytest.raises(SettingsError, match=r"COUNTERSIGN_CHAINS: .*two chains are called base"):
         configuration.load()
