@@ -9,7 +9,7 @@ from typing import Final
 
 from eth_utils.crypto import keccak
 
-from service.adapters.chain_shapes import returned, returned_address
+from service.adapters.chain_shapes import WrongShape, returned, returned_address
 from service.adapters.jsonrpc import Call, RpcFault
 from service.domain.chain import AppOwnership
 from service.domain.hexes import ZERO_ADDRESS
@@ -43,8 +43,14 @@ def app_reads(address: str) -> list[Call]:
 
 
 def app_ownership(answers: Sequence[bytes | RpcFault]) -> AppOwnership:
-    """The contract out of the answers to ``app_reads``."""
+    """The contract out of the answers to ``app_reads``.
+
+    Raises:
+        WrongShape: the code is none.
+    """
     code, owner, pending, interface, hashes, devices, any_device, tcb = answers
+    if isinstance(code, RpcFault):
+        raise WrongShape("code that reverts")
     pending_owner = _address(pending)
     lists = (_flag(hashes), _flag(devices), _flag(any_device))
     return AppOwnership(

@@ -123,22 +123,34 @@ class JsonRpcChain:
 
     def ownership(self, app_contract: str, at: Block) -> AppOwnership:
         """An app contract and who owns it, in one HTTP request."""
-        reads = app_reads(app_contract)
-        return self._endpoints.first(lambda endpoint: app_ownership(_read(endpoint, at, *reads)))
+
+        def ask(endpoint: RpcEndpoint) -> AppOwnership:
+            answers = _read(endpoint, at, *app_reads(app_contract))
+            with endpoint.shapes():
+                return app_ownership(answers)
+
+        return self._endpoints.first(ask)
 
     def code_hash(self, address: str, at: Block) -> str | None:
         """keccak-256 of the code at an address, ``None`` where there is none."""
 
         def ask(endpoint: RpcEndpoint) -> str | None:
             (code,) = _read(endpoint, at, Call("eth_getCode", [address]))
-            return "0x" + keccak(code).hex() if isinstance(code, bytes) and code else None
+            if isinstance(code, RpcFault):
+                raise endpoint.unreachable(code)
+            return "0x" + keccak(code).hex() if code else None
 
         return self._endpoints.first(ask)
 
     def safe(self, address: str, at: Block) -> SafeState | None:
         """A Safe as its contract tells it, in one HTTP request; ``None`` where there is no Safe."""
-        reads = safe_reads(address)
-        return self._endpoints.first(lambda endpoint: safe_state(address, _read(endpoint, at, *reads)))
+
+        def ask(endpoint: RpcEndpoint) -> SafeState | None:
+            answers = _read(endpoint, at, *safe_reads(address))
+            with endpoint.shapes():
+                return safe_state(address, answers)
+
+        return self._endpoints.first(ask)
 
     def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
         """Try a call without value; the revert reason in words, or ``None`` when it would succeed."""

@@ -20,9 +20,26 @@ SOME_HASH: Final = "0x" + "5a" * 32
 """Stands for a compose hash that is not known before the prepare: the contract treats all alike."""
 
 
+def app_of(app_contract: str, chain: Chain, at: Block) -> AppOwnership:
+    """The app contract and who owns it at one block.
+
+    Raises:
+        Refused: there is none, or it is no DstackApp.
+    """
+    app = chain.ownership(app_contract, at)
+    if not app.has_code:
+        raise Refused(f"no contract at {app_contract} on chain {chain.chain_id}", reason=Reason.APP_CONTRACT_MISSING)
+    if not app.is_app:
+        raise Refused(
+            f"the contract {app_contract} on chain {chain.chain_id} is no DstackApp", reason=Reason.APP_CONTRACT_FOREIGN
+        )
+    return app
+
+
 def preflight(
     workspace: WorkspacePolicy,
     app_contract: str,
+    app: AppOwnership,
     compose_hash: str,
     devices: tuple[str, ...],
     *,
@@ -31,11 +48,12 @@ def preflight(
     proposer: str,
     at: Block,
 ) -> Approver:
-    """Check app contract, owner, Safe, delegate and calls at one block.
+    """Check owner, Safe, delegate and calls at one block.
 
     Args:
         workspace: whose Safes and external apps count.
         app_contract: checksummed.
+        app: what ``app_of`` says of it at that block.
         compose_hash: bytes32 to be allowed, or ``SOME_HASH``.
         devices: bytes32 ids to be allowed with it.
         chain: chain of the app contract.
@@ -46,7 +64,8 @@ def preflight(
     Raises:
         Refused: with the reason why it cannot be approved.
     """
-    app = _app(app_contract, chain, at)
+    if app.owner == ZERO_ADDRESS:
+        raise Refused(f"the ownership of {app_contract} was renounced", reason=Reason.APP_OWNERSHIP_RENOUNCED)
     if (chain.chain_id, app_contract) in workspace.external_apps:
         return Approver(app, None)
     safe = _registered_owner(workspace, app_contract, app, chain, at)
@@ -69,19 +88,6 @@ def warn(request: ChangeRequest, approver: Approver, chain: Chain, intents: Requ
     new = [text for text in approver.warnings(chain.chain_id) if text not in request.warnings]
     if new:
         intents.record(Facts(warnings=[*request.warnings, *new]))
-
-
-def _app(app_contract: str, chain: Chain, at: Block) -> AppOwnership:
-    app = chain.ownership(app_contract, at)
-    if not app.has_code:
-        raise Refused(f"no contract at {app_contract} on chain {chain.chain_id}", reason=Reason.APP_CONTRACT_MISSING)
-    if not app.is_app:
-        raise Refused(
-            f"the contract {app_contract} on chain {chain.chain_id} is no DstackApp", reason=Reason.APP_CONTRACT_FOREIGN
-        )
-    if app.owner == ZERO_ADDRESS:
-        raise Refused(f"the ownership of {app_contract} was renounced", reason=Reason.APP_OWNERSHIP_RENOUNCED)
-    return app
 
 
 def _registered_owner(

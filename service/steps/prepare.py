@@ -14,7 +14,7 @@ from service.domain.snapshots import ChangeRequest, Intake
 from service.domain.states import State
 from service.ports import Chain, Clock, Phala, RequestIntents, SafeQueue, Signer
 from service.steps.ends import TOKEN_LIFETIME, ending, ends_on_refusal
-from service.steps.preflight import SOME_HASH, preflight, warn
+from service.steps.preflight import SOME_HASH, app_of, preflight, warn
 
 
 @ends_on_refusal
@@ -179,6 +179,7 @@ def _check_approvable(
     device_id = request.device_id or cvm.device_id
     if request.compose_hash is not None and device_id is None:
         raise Refused("neither the prepared update nor the CVM tells its device", reason=Reason.PREPARED_MISMATCH)
+    app = app_of(cvm.app_contract, chain, head)
     compose_hash = request.compose_hash or SOME_HASH
     devices: tuple[str, ...] = ()
     if device_id is not None:
@@ -189,6 +190,7 @@ def _check_approvable(
     approver = preflight(
         request.workspace,
         cvm.app_contract,
+        app,
         compose_hash,
         devices,
         chain=chain,

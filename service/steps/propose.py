@@ -13,7 +13,7 @@ from service.domain.states import State
 from service.ports import Chain, Clock, RequestIntents, SafeQueue, Signer
 from service.steps.approval import Evidence, NeededApproval, chain_of, needed_approval, sight
 from service.steps.ends import ending, ends_on_refusal
-from service.steps.preflight import preflight, warn
+from service.steps.preflight import app_of, preflight, warn
 
 _POSTING_SECONDS: Final = 10.0
 """A look without being rung for: a proposal rings when it is posted, one that is being withdrawn does not."""
@@ -73,6 +73,7 @@ def _preflight(
     return preflight(
         request.workspace,
         needed.app_contract,
+        app_of(needed.app_contract, chain, view.head),
         needed.compose_hash,
         devices,
         chain=chain,

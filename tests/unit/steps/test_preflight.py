@@ -9,7 +9,7 @@ from service.domain.errors import Refused
 from service.domain.hexes import ZERO_ADDRESS
 from service.domain.reasons import Reason
 from service.domain.snapshots import WorkspacePolicy
-from service.steps.preflight import preflight
+from service.steps.preflight import app_of, preflight
 from tests.support.builders import APP, CHAIN_ID, COMPOSE_HASH, DEVICE, SAFE, workspace
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_safe_queue import FakeSafeQueue
@@ -24,15 +24,17 @@ class Check:
         self.chain, self.queue, self.signer = chain, queue, signer
 
     def __call__(self, policy: WorkspacePolicy | None = None, devices: tuple[str, ...] = (DEVICE,)) -> Approver:
+        head = self.chain.view().head
         return preflight(
             policy or workspace(),
             APP,
+            app_of(APP, self.chain, head),
             COMPOSE_HASH,
             devices,
             chain=self.chain,
             queue=self.queue,
             proposer=self.signer.address,
-            at=self.chain.view().head,
+            at=head,
         )
 
     def refuses(self, reason: Reason, policy: WorkspacePolicy | None = None) -> str:

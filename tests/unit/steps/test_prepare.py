@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from service.domain.chain import AppOwnership, FactKind
 from service.domain.errors import Busy, CvmBusy, Nonsense, Refused, Unauthorized, Unreachable
+from service.domain.hexes import ZERO_ADDRESS
 from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait
 from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, Intake
@@ -271,6 +272,23 @@ def test_what_cannot_be_approved_is_refused_before_the_patch(run: Run, phala: Fa
     chain.owners[APP] = AppOwnership(has_code=True, owner="0x" + "99" * 20, pending_owner=None)
 
     assert_failed(run(change_request()), Reason.APP_OWNER_NOT_REGISTERED, phala)
+
+
+def test_a_contract_that_is_no_app_is_not_asked_what_it_allows(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    chain.owners[APP] = replace(chain.owners[APP], is_app=False)
+
+    for request in (change_request(), handed_in()):
+        assert_failed(run(request), Reason.APP_CONTRACT_FOREIGN, phala)
+    assert "allowed" not in chain.calls
+
+
+def test_what_an_app_without_owner_allows_already_needs_none(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    chain.owners[APP] = replace(chain.owners[APP], owner=ZERO_ADDRESS)
+    assert_failed(run(handed_in()), Reason.APP_OWNERSHIP_RENOUNCED, phala)
+
+    chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH))
+
+    assert run(handed_in()) == Advance(State.PREPARED, HANDED_IN)
 
 
 def test_what_the_contract_would_refuse_is_known_before_the_patch(run: Run, phala: FakePhala, chain: FakeChain) -> None:
