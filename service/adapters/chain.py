@@ -4,7 +4,8 @@ from typing import Final
 import httpx
 from eth_utils.crypto import keccak
 
-from service.adapters.chain_shapes import call_data, facts_of, returned, returned_address
+from service.adapters.app_contract import app_ownership, app_reads
+from service.adapters.chain_shapes import call_data, facts_of, returned
 from service.adapters.endpoints import RpcEndpoints
 from service.adapters.heads import Heads
 from service.adapters.jsonrpc import Call, Result, RpcEndpoint, RpcFault
@@ -15,7 +16,6 @@ from service.adapters.safe_logs import approved_hash_reads, approvers, execution
 from service.domain.chain import TOPICS, Allowed, AppOwnership, Block, ChainFact, ChainView, SafeExecution, SafeState
 from service.domain.errors import Refused, StateUnavailable
 from service.domain.finality import Finality
-from service.domain.hexes import ZERO_ADDRESS
 from service.domain.reasons import Reason
 
 _TOPICS: Final = sorted(TOPICS)
@@ -28,8 +28,6 @@ def _selector(signature: str) -> str:
 _ALLOWED_HASHES: Final = _selector("allowedComposeHashes(bytes32)")
 _ALLOWED_DEVICES: Final = _selector("allowedDeviceIds(bytes32)")
 _ALLOW_ANY_DEVICE: Final = _selector("allowAnyDevice()")
-_OWNER: Final = _selector("owner()")
-_PENDING_OWNER: Final = _selector("pendingOwner()")
 
 
 class JsonRpcChain:
@@ -125,24 +123,35 @@ class JsonRpcChain:
         return self._endpoints.first(ask)
 
     def ownership(self, app_contract: str, at: Block) -> AppOwnership:
-        """Owner and pending owner of an app contract; ``pending_owner`` is ``None`` when nobody is pending."""
-        reads = [
-            Call("eth_getCode", [app_contract]),
-            _contract_call(app_contract, _OWNER),
-            _contract_call(app_contract, _PENDING_OWNER),
-        ]
+        """An app contract and who owns it, in one HTTP request."""
 
         def ask(endpoint: RpcEndpoint) -> AppOwnership:
-            code, *owners = _read(endpoint, at, *reads)
-            owner, pending = (None if isinstance(raw, RpcFault) else returned_address(raw) for raw in owners)
-            return AppOwnership(bool(code), owner, None if pending == ZERO_ADDRESS else pending)
+            answers = _read(endpoint, at, *app_reads(app_contract))
+            with endpoint.shapes():
+                return app_ownership(answers)
+
+        return self._endpoints.first(ask)
+
+    def code_hash(self, address: str, at: Block) -> str | None:
+        """keccak-256 of the code at an address, ``None`` where there is none."""
+
+        def ask(endpoint: RpcEndpoint) -> str | None:
+            (code,) = _read(endpoint, at, Call("eth_getCode", [address]))
+            if isinstance(code, RpcFault):
+                raise endpoint.unreachable(code)
+            return "0x" + keccak(code).hex() if code else None
 
         return self._endpoints.first(ask)
 
     def safe(self, address: str, at: Block) -> SafeState | None:
         """A Safe as its contract tells it, in one HTTP request; ``None`` where there is no Safe."""
-        reads = safe_reads(address)
-        return self._endpoints.first(lambda endpoint: safe_state(address, _read(endpoint, at, *reads)))
+
+        def ask(endpoint: RpcEndpoint) -> SafeState | None:
+            answers = _read(endpoint, at, *safe_reads(address))
+            with endpoint.shapes():
+                return safe_state(address, answers)
+
+        return self._endpoints.first(ask)
 
     def executions(self, safe: str, first: int, last: int) -> Sequence[SafeExecution]:
         """What a Safe executed between two heights, both included, in the order of the chain.
@@ -196,8 +205,9 @@ def _no_app(endpoint: RpcEndpoint, app_contract: str, at: Block) -> Refused | St
     now = _bytes_or_revert(endpoint, at, result)
     if now and not then:
         return StateUnavailable(f"the app contract {app_contract} is younger than block {at.number}")
-    missing = "is no DstackApp" if now else "does not exist on this chain"
-    return Refused(f"the app contract {app_contract} {missing}", reason=Reason.APP_CONTRACT_MISSING)
+    if now:
+        return Refused(f"the contract {app_contract} is no DstackApp", reason=Reason.APP_CONTRACT_FOREIGN)
+    return Refused(f"the app contract {app_contract} does not exist on this chain", reason=Reason.APP_CONTRACT_MISSING)
 
 
 def _flag(endpoint: RpcEndpoint, answer: bytes | RpcFault) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from service.adapters.chain_shapes import returned
+from service.adapters.chain_shapes import WrongShape, returned
 from service.adapters.jsonrpc import Call, RpcFault
 from service.domain.chain import SafeState
 from service.domain.hexes import ZERO_ADDRESS
@@ -69,7 +69,11 @@ def safe_reads(address: str) -> list[Call]:
 
 
 def safe_state(address: str, answers: Sequence[bytes | RpcFault]) -> SafeState | None:
-    """The Safe out of the answers to ``safe_reads``, ``None`` where there is no Safe."""
+    """The Safe out of the answers to ``safe_reads``, ``None`` where there is no Safe.
+
+    Raises:
+        WrongShape: what the node says of a storage slot is none.
+    """
     values: list[Any] = []
     for (_, kinds), raw in zip(_GETTERS, answers, strict=False):
         decoded = None if isinstance(raw, RpcFault) else returned(kinds, raw)
@@ -107,7 +111,8 @@ def _modules(page: bytes | RpcFault) -> tuple[tuple[str, ...], bool]:
 
 
 def _address_in(slot: bytes | RpcFault) -> str | None:
-    """The address a storage slot holds, ``None`` for zero; no Safe keeps anything else in these slots."""
-    if isinstance(slot, RpcFault) or len(slot) != _BYTES_32 or not any(slot):
-        return None
-    return checksummed(slot[-20:].hex())
+    """The address a storage slot holds, as Solidity reads it: the low 20 bytes; ``None`` for zero."""
+    if isinstance(slot, RpcFault) or len(slot) != _BYTES_32:
+        raise WrongShape("a storage slot that is not 32 bytes")
+    low = slot[-20:]
+    return checksummed(low.hex()) if any(low) else None

@@ -137,11 +137,23 @@ def execution_at(executions: Sequence[SafeExecution], nonce: int, next_nonce: in
 
 @dataclass(frozen=True, slots=True)
 class AppOwnership:
-    """Who owns an app contract. ``pending_owner`` is only there for two-step contracts."""
+    """An app contract and who owns it. Addresses checksummed.
+
+    Attributes:
+        has_code: whether there is a contract at the address at all.
+        owner: ``None`` where the contract does not tell one; the zero address once ownership was renounced.
+        pending_owner: who may accept the ownership; only two-step contracts know one.
+        is_app: whether it is a DstackApp: it says so, and its allowlist can be read.
+        allows_any_device: whether every device may run what is allowed.
+        requires_tcb_up_to_date: whether the KMS must refuse hosts whose TCB is not up to date; newer contracts only.
+    """
 
     has_code: bool
     owner: str | None
     pending_owner: str | None
+    is_app: bool = True
+    allows_any_device: bool = False
+    requires_tcb_up_to_date: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
         return stop(State.REJECTED, Reason.REJECTED_BY_OWNERS, proposal.detail)
     if proposal is not None and proposal.state is ProposalState.FAILED:
         raise Refused(proposal.detail or "the proposal failed", reason=Reason.PROPOSAL_REFUSED)
+    if proposal is not None and proposal.state is ProposalState.EXTERNAL:
+        return Wait(recheck_seconds, Reason.WAITING_FOR_EXTERNAL_APPROVAL)
     if proposal is not None:
         return _report(request, proposal, recheck_seconds)
     return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS)

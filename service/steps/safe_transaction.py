@@ -72,8 +72,7 @@ def delegate_only(signer: Signer, safe: SafeState) -> None:
         Refused: its key is an owner of the Safe, so what it signs would count.
     """
     if signer.address in safe.owners:
-        detail = f"the service's key {signer.address} is an owner of {safe.address}: it signs nothing for it"
-        raise Refused(detail, reason=Reason.PROPOSER_IS_OWNER)
+        raise Refused(f"{signer.address} has become an owner of {safe.address}", reason=Reason.PROPOSER_IS_OWNER)
 
 
 def is_approved(proposal: Proposal, chain: Chain, at: Block) -> bool:

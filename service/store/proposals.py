@@ -8,6 +8,7 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from service.domain import calls
+from service.domain.approver import Approver
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Facts, ProposalOutcome
 from service.domain.snapshots import (
@@ -43,7 +44,9 @@ class StoredRequestIntents:
         """See the port."""
         transitions.record(self._database, self._lease, facts)
 
-    def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> ProposalSnapshot:
+    def join_proposal(
+        self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None
+    ) -> ProposalSnapshot:
         """See the port. A proposal that is being withdrawn is returned without joining it: wait until it ended."""
         with self._database.transaction() as session:
             request = self._request(session)
@@ -53,6 +56,8 @@ class StoredRequestIntents:
             row = _live_proposal(session, request, devices) or _new_proposal(
                 self._database, session, request, devices, safe
             )
+            if approver is not None:
+                row.approver = dict(approver.as_json())
             if ProposalState(row.state) in JOINABLE_PROPOSAL and request.proposal_id != row.id:
                 joining = self._request(session, lock=True)
                 joining.proposal_id, joining.alerts_seen = row.id, 0

@@ -26,6 +26,8 @@ class Proposal(Leased, Base):
     """An approval that change requests share: one live row per identity.
 
     An approved one is due as long as a Safe transaction of ours is left in the owners' queue.
+    ``approver`` has what was read of the app contract's owner when a request last joined; it is shown, and decides
+    nothing.
     """
 
     __tablename__ = "proposals"
@@ -38,6 +40,7 @@ class Proposal(Leased, Base):
     compose_hash: Mapped[str]
     devices: Mapped[list[str]]
     safe: Mapped[str | None]
+    approver: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     detail: Mapped[str | None]
     alerts: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'"))
     safe_seen: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))

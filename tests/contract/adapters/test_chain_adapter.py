@@ -165,12 +165,12 @@ def test_state_of_a_dropped_or_unknown_block_is_unavailable(anvil: Anvil, chain:
 
 
 def test_allowed_without_a_dstack_app_is_refused_not_no(local: LocalChain, chain: JsonRpcChain) -> None:
-    safe = deploy_safe(local)
+    reasons = {OUTSIDER.address: Reason.APP_CONTRACT_MISSING, deploy_safe(local): Reason.APP_CONTRACT_FOREIGN}
     at = head(chain)
-    for nothing in (OUTSIDER.address, safe):
+    for nothing, reason in reasons.items():
         with pytest.raises(Refused) as refused:
             chain.allowed(nothing, HASH_TEXT, DEVICE_TEXT, at)
-        assert refused.value.reason is Reason.APP_CONTRACT_MISSING
+        assert refused.value.reason is reason
 
 
 def test_allowed_of_an_app_younger_than_the_block_waits(local: LocalChain, chain: JsonRpcChain) -> None:
@@ -192,12 +192,6 @@ def test_ownership_of_both_generations(local: LocalChain, chain: JsonRpcChain, g
     if two_steps:
         approve_and_execute(local, safe, app, encode_call("acceptOwnership()"))
     assert chain.ownership(app, head(chain)) == AppOwnership(True, safe, None)
-
-
-def test_ownership_where_there_is_no_app(local: LocalChain, chain: JsonRpcChain) -> None:
-    assert chain.ownership(OUTSIDER.address, head(chain)) == AppOwnership(False, None, None)
-    safe = deploy_safe(local)
-    assert chain.ownership(safe, head(chain)) == AppOwnership(True, None, None)
 
 
 def test_simulate_says_in_words_why_it_would_revert(local: LocalChain, chain: JsonRpcChain) -> None:

@@ -7,11 +7,15 @@ from eth_utils.crypto import keccak
 
 from sandbox.anvil import Anvil
 from sandbox.chain.accounts import OUTSIDER, OWNER_ADDRESSES
+from sandbox.chain.apps import deploy_dstack_app, transfer_to_safe
 from sandbox.chain.artifacts import safe_artifact
 from sandbox.chain.local import LocalChain, encode_call
-from sandbox.chain.safes import DEPLOYMENTS, SafeVersion, approve_and_execute, deploy_safe, next_nonce
+from sandbox.chain.safes import DEPLOYMENTS, SafeTx, SafeVersion, approve_and_execute, deploy_safe, next_nonce
+from sandbox.chain.safes import safe_tx_hash as hash_of
 from service.adapters.chain import JsonRpcChain
+from service.domain.calls import approval_call, safe_tx_hash
 from service.domain.chain import SafeState
+from tests.support.builders import COMPOSE_HASH
 from tests.support.hostile_http import Counting
 
 pytestmark = pytest.mark.chain
@@ -134,3 +138,19 @@ def test_it_takes_one_http_request(local: LocalChain, chain: JsonRpcChain, count
     counting.reset()
     chain.safe(safe, at)
     assert counting.requests == 1
+
+
+@EACH_VERSION
+@pytest.mark.parametrize("devices", [(), ("0x" + "7b" * 32,)])
+def test_the_transaction_we_propose_executes(local: LocalChain, version: SafeVersion, devices: tuple[str, ...]):
+    safe = deploy_safe(local, version)
+    app = deploy_dstack_app(local)
+    transfer_to_safe(local, app, safe)
+    call = approval_call(app, COMPOSE_HASH, devices)
+    nonce = next_nonce(local, safe)
+    ours = SafeTx(to=call.to, data=bytes.fromhex(call.data[2:]), nonce=nonce, operation=call.operation)
+    assert safe_tx_hash(local.chain_id, safe, call, nonce) == "0x" + hash_of(local.chain_id, safe, ours).hex()
+    approve_and_execute(local, safe, ours.to, ours.data, operation=ours.operation)
+    assert local.call(app, "allowedComposeHashes(bytes32)", bytes.fromhex(COMPOSE_HASH[2:]), returns="bool")
+    for device in devices:
+        assert local.call(app, "allowedDeviceIds(bytes32)", bytes.fromhex(device[2:]), returns="bool")

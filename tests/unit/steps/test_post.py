@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -71,6 +72,19 @@ def test_devices_are_approved_in_one_batch(run: partial[ProposalOutcome], queue:
 
     assert run(both, intents=RecordingProposalIntents(both)).state is QUEUED
     assert queue.rows[queue.posts[0]].data == approval_call(APP, COMPOSE_HASH, (DEVICE,)).data
+
+
+def test_a_key_that_became_an_owner_signs_nothing(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue, chain: FakeChain, signer: FakeSigner
+) -> None:
+    safe = chain.safes[SAFE]
+    chain.safes[SAFE] = replace(safe, owners=(*safe.owners, signer.address))
+
+    outcome = run(proposal())
+
+    assert outcome.state is ProposalState.FAILED
+    assert outcome.detail == f"{signer.address} has become an owner of {SAFE}"
+    assert queue.posts == []
 
 
 def test_the_nonce_is_claimed_before_the_post(
@@ -219,19 +233,6 @@ def test_a_claimed_nonce_above_a_hole_is_given_up(run: partial[ProposalOutcome],
     assert outcome.transaction_state is SafeTransactionState.DELETED
     assert queue.posts == []
     assert run(proposal(transaction=claimed(2).transaction, held_nonces=frozenset({0, 1}))).state is QUEUED
-
-
-def test_nothing_is_signed_for_a_safe_that_the_key_owns(
-    run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue, signer: FakeSigner
-) -> None:
-    """Its signature would be an approval."""
-    chain.set_safe(owners=(signer.address, FakeSigner(11).address))
-
-    for each in (proposal(), claimed()):
-        outcome = run(each)
-        assert outcome.state is ProposalState.FAILED
-        assert "is an owner" in (outcome.detail or "")
-    assert queue.posts == []
 
 
 def test_what_the_next_look_needs_is_remembered(
