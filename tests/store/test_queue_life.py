@@ -1,7 +1,5 @@
 """Whatever owners, strangers and faults do to one Safe's queue: no two of ours at one nonce, no silent hole, an end."""
 
-import os
-
 import pytest
 
 from service.domain.snapshots import ProposalState
@@ -10,8 +8,6 @@ from service.store.leases import LeaseKeeper
 from service.wiring import Timings, WorkerParts
 from tests.support.fakes import FakeSigner, FixedClock
 from tests.support.queue_life import QueueLife, left_in_queue
-
-SEEDS = range(int(os.environ.get("SEEDS_FROM", "0")), int(os.environ.get("SEEDS_TO", "3")))
 
 
 @pytest.fixture
@@ -30,7 +26,7 @@ def parts(database: Database) -> WorkerParts:
     )
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(3))
 def test_the_queue_comes_to_rest_and_to_an_end(database: Database, workspace: str, parts: WorkerParts, seed: int):
     life = QueueLife(database, workspace, parts, seed)
     for _ in range(80):

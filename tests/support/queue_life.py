@@ -119,7 +119,8 @@ class QueueLife:
                     self._serve(each.id)
             if self._picture() == before:
                 return
-        raise AssertionError("it does not come to rest")
+        told = [(each.state, each.detail) for each in self.proposals()]
+        raise AssertionError(f"it does not come to rest: {told}")
 
     def drain(self) -> None:
         """Owners execute what is lowest, ours first, and fill what is missing, until none of ours waits."""
@@ -147,7 +148,8 @@ class QueueLife:
         return [row for row in self.queue.rows.values() if not row.is_executed and row.nonce >= self.nonce()]
 
     def proposals(self) -> list[Proposal]:
-        return [snapshot(self.database, each.id) for each in every_proposal(self.database)]
+        by_age = sorted(each.id for each in every_proposal(self.database))
+        return [snapshot(self.database, proposal_id) for proposal_id in by_age]
 
     def live_nonces(self) -> list[int]:
         """Nonces at which live proposals of ours stand in the queue."""
