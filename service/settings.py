@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     safe_requests_per_month: int = Field(
         default=5000,
         ge=0,
-        description="Quota of the Safe Transaction Service per chain; looks at the queue get rarer to keep it; "
-        "0 for none: the queue is asked every `safe_poll_seconds`",
+        description="Quota of the account at the Safe Transaction Service; looks at Safes' queues get rarer to keep "
+        "it; 0 for none: they are looked at every `safe_poll_seconds`",
     )
     recheck_seconds: Seconds = Field(
         default=600, description="How often a waiting request reads the allowlist itself, whatever the logs say"

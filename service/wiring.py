@@ -53,7 +53,7 @@ class ApiParts:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Intervals of the steps, in seconds, and the quota of the Safe Transaction Service of a chain (0 for none)."""
+    """Intervals of the steps, in seconds, and the quota of the Safe Transaction Service (0 for none)."""
 
     observe: float
     safe_poll: float

@@ -165,11 +165,12 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
         except LeaseLost:
             raise
         except CountersignError as error:
-            wait = proposal_backoff(proposal.attempts + 1, error.retry_after)
+            backoff = proposal_backoff if error.reason is Reason.SAFE_SERVICE_UNREACHABLE else step_backoff
+            wait = backoff(proposal.attempts + 1, error.retry_after)
             outcome = ProposalOutcome(proposal.state, wait, detail=error.detail, failed_attempt=True)
         except Exception as error:  # as above
             log.exception("a step failed", extra={"row": proposal.id, "state": proposal.state.value})
-            wait = proposal_backoff(proposal.attempts + 1)
+            wait = step_backoff(proposal.attempts + 1)
             outcome = ProposalOutcome(proposal.state, wait, detail=type(error).__name__, failed_attempt=True)
         proposals.apply(parts.database, lease, proposal, outcome)
         return outcome.state
@@ -188,7 +189,7 @@ def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) 
             return tidy(proposal, chain=chain, queue=queue, clock=clock)
         case _:
             timings = parts.timings
-            shared_by = proposals.open_on_chain(parts.database, proposal.chain_id)
+            shared_by = proposals.count_open(parts.database)
             pace = SafePace(timings.safe_poll, shared_by, timings.safe_requests_per_month)
             return signatures(proposal, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
 

@@ -7,8 +7,8 @@ from typing import Final
 STEP_BACKOFF_SECONDS = (1, 2, 5, 10, 20, 40, 60)
 """Waits after consecutive failed tries of a step; the last one repeats until the request's deadline."""
 
-PROPOSAL_BACKOFF_SECONDS = (*STEP_BACKOFF_SECONDS, 120, 300, 600, 1800)
-"""The same for steps on a proposal."""
+PROPOSAL_BACKOFF_SECONDS = (*STEP_BACKOFF_SECONDS, 120, 300, 600)
+"""The same where each try costs a request of the Safe Transaction Service's quota."""
 
 QUEUE_LOOKS: Final[tuple[tuple[int | None, int], ...]] = (
     (600, 60),
@@ -38,7 +38,7 @@ def step_backoff(failed_attempts: int, retry_after: float | None = None) -> floa
 
 
 def proposal_backoff(failed_attempts: int, retry_after: float | None = None) -> float:
-    """The same for a proposal, whose tries cost requests of a small quota: up to half an hour."""
+    """The same after a fault of the Safe Transaction Service, whose quota is small: up to ten minutes."""
     return _backoff(PROPOSAL_BACKOFF_SECONDS, failed_attempts, retry_after)
 
 

@@ -196,9 +196,9 @@ def locked(session: Session, lease: Lease) -> Proposal:
     return row
 
 
-def open_on_chain(database: Database, chain_id: int) -> int:
-    """How many live proposals share the quota of a chain's Safe Transaction Service."""
-    live = (Proposal.chain_id == chain_id, Proposal.safe.is_not(None), Proposal.state.in_(_LIVE))
+def count_open(database: Database) -> int:
+    """How many live proposals go through a Safe, on whatever chain: they share one quota."""
+    live = (Proposal.safe.is_not(None), Proposal.state.in_(_LIVE))
     with database.transaction() as session:
         return session.scalar(select(func.count()).select_from(Proposal).where(*live)) or 0
 
