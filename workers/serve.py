@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.domain import snapshots as domain
 from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreachable
+from service.domain.origin import approval_origin, rejection_origin
 from service.domain.outcomes import Outcome, ProposalOutcome, Wait, stop
 from service.domain.reasons import Reason
 from service.domain.schedules import SafePace, proposal_backoff, step_backoff, webhook_retry_after
@@ -179,11 +180,13 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
 def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) -> ProposalOutcome:
     chain, queue = chain_of(parts.chains, proposal.chain_id), parts.queues[proposal.chain_id]
     intents = StoredProposalIntents(parts.database, lease)
-    signer, clock, origin = parts.signer, parts.clock, _origin(proposal)
+    signer, clock = parts.signer, parts.clock
     match proposal.state:
         case ProposalState.POSTING:
+            origin = approval_origin(proposal.members)
             return post(proposal, chain=chain, queue=queue, signer=signer, intents=intents, clock=clock, origin=origin)
         case ProposalState.WITHDRAWING:
+            origin = rejection_origin(proposal.former)
             return withdraw(proposal, chain=chain, queue=queue, signer=signer, intents=intents, origin=origin)
         case ProposalState.APPROVED:
             return tidy(proposal, chain=chain, queue=queue, clock=clock)
@@ -192,12 +195,6 @@ def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) 
             shared_by = proposals.count_open(parts.database)
             pace = SafePace(timings.safe_poll, shared_by, timings.safe_requests_per_month)
             return signatures(proposal, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
-
-
-def _origin(proposal: domain.Proposal) -> str:
-    """What owners see in Safe{Wallet}: our name and as many change requests as fit into 200 characters."""
-    text = "Countersign " + " ".join(proposal.members)
-    return text if len(text) <= 200 else text[:199].rsplit(" ", 1)[0] + "…"  # noqa: PLR2004 - the service's limit
 
 
 def serve_chain(parts: WorkerParts, chain_id: int) -> int:

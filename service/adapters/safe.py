@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -10,6 +11,7 @@ from service.adapters.safe_messages import delete_request_digest
 from service.adapters.safe_shapes import DelegateRow, Page, TransactionRow, words_of
 from service.domain.errors import Nonsense, Refused, Unreachable
 from service.domain.hexes import ZERO_ADDRESS, address, bytes32
+from service.domain.origin import ORIGIN_CHARACTERS
 from service.domain.reasons import Reason
 from service.domain.snapshots import SafeTransaction
 from service.ports import Clock, QueuedTransaction, Signer
@@ -20,7 +22,7 @@ _REASON: Final = Reason.SAFE_SERVICE_UNREACHABLE
 _ANSWER_BYTES: Final = 8 * 1024 * 1024
 _PAGE: Final = 200  # more is cut silently
 _PAGES: Final = 50
-_ORIGIN_CHARACTERS: Final = 200
+_QUIET_SECONDS: Final = 86400.0
 
 
 class TransactionService:
@@ -61,6 +63,7 @@ class TransactionService:
         self._seconds = timeout
         self._clock = clock or SystemClock()
         self._client = new_client(timeout=timeout, transport=transport)
+        self._quiet_until: datetime | None = None
         if api_key is not None:
             key = api_key.get_secret_value()
             if not key.isascii() or not key.isprintable():
@@ -95,13 +98,13 @@ class TransactionService:
             transaction: its ``safe_tx_hash`` must be what ``signature`` signs.
             signature: 65 bytes as ``0x`` hex.
             sender: checksummed owner or delegate who signed.
-            origin: at most 200 characters, shown by Safe{Wallet}.
+            origin: at most 200 characters, see ``service.domain.origin``.
 
         Raises:
             Refused: the service says no, in its own words.
         """
-        if len(origin) > _ORIGIN_CHARACTERS:
-            raise Refused(f"the origin is longer than {_ORIGIN_CHARACTERS} characters", reason=Reason.PROPOSAL_REFUSED)
+        if len(origin) > ORIGIN_CHARACTERS:
+            raise Refused(f"the origin is longer than {ORIGIN_CHARACTERS} characters", reason=Reason.PROPOSAL_REFUSED)
         body = {
             "to": transaction.call.to,
             "value": 0,
@@ -168,19 +171,30 @@ class TransactionService:
 
     def _send(self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, json: Any = None) -> Reply:  # noqa: ANN401 - any JSON
         write = method != "GET"
+        self._obey()
         with transport_faults(_WHO, _REASON, write=write):
             request = self._client.build_request(method, self._url + path, params=query, json=json)
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            later = retry_after(reply.headers, self._clock.now())
+            too_many = reply.status == httpx.codes.TOO_MANY_REQUESTS
+            if too_many and later is not None:
+                self._quiet_until = self._clock.now() + timedelta(seconds=min(later, _QUIET_SECONDS))
             raise Unreachable(
                 f"{_WHO}: HTTP {reply.status}",
                 reason=_REASON,
-                outcome_unknown=write and reply.status != httpx.codes.TOO_MANY_REQUESTS,
-                retry_after=retry_after(reply.headers, self._clock.now()),
+                outcome_unknown=write and not too_many,
+                retry_after=later,
             )
         if reply.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise Unreachable(f"{_WHO}: HTTP {reply.status}: the API key is missing or wrong", reason=_REASON)
         return reply
+
+    def _obey(self) -> None:
+        """A 429 is about the account, not about one Safe: nothing is sent for anybody until its time is over."""
+        left = 0.0 if self._quiet_until is None else (self._quiet_until - self._clock.now()).total_seconds()
+        if 0 < left <= _QUIET_SECONDS:  # more is a clock that was set back
+            raise Unreachable(f"{_WHO}: HTTP 429 a moment ago, not asked", reason=_REASON, retry_after=left)
 
 
 def _list_path(safe: str) -> str:

@@ -127,6 +127,7 @@ class Proposal:
         devices: bytes32 device ids that it allows beside the hash, sorted.
         safe: checksummed, ``None`` for an external approval.
         members: ids of the live change requests that joined it.
+        former: ids of those that left it.
         alerts: everything its members are or were to be told, oldest first.
         safe_seen: the Safe at the last look.
         news_at: when something about it changed last.
@@ -154,6 +155,7 @@ class Proposal:
     queue_due_at: datetime | None = None
     delegate_checked_at: datetime | None = None
     held_nonces: frozenset[int] = frozenset()
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,10 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         .where(tables.SafeTransaction.proposal_id == proposal_id)
         .order_by(tables.SafeTransaction.position)
     ).all()
-    members = session.scalars(
-        select(tables.ChangeRequest.id).where(members_of(proposal_id)).order_by(tables.ChangeRequest.id)
+    joined = session.execute(
+        select(tables.ChangeRequest.id, members_of(proposal_id))
+        .where(tables.ChangeRequest.proposal_id == proposal_id)
+        .order_by(tables.ChangeRequest.id)
     ).all()
     return domain.Proposal(
         id=row.id,
@@ -106,7 +108,7 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         safe=row.safe,
         transaction=_newest(transactions, domain.SafeTransactionKind.APPROVAL),
         rejection=_newest(transactions, domain.SafeTransactionKind.REJECTION),
-        members=tuple(members),
+        members=tuple(request_id for request_id, waits in joined if waits),
         attempts=row.attempts,
         detail=row.detail,
         alerts=tuple(Alert(AlertCode(one["code"]), one["message"]) for one in row.alerts),
@@ -115,6 +117,7 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         queue_due_at=row.queue_due_at,
         delegate_checked_at=row.delegate_checked_at,
         held_nonces=frozenset() if row.safe is None else frozenset(session.scalars(nonces.held_by_others(row))),
+        former=tuple(request_id for request_id, waits in joined if not waits),
     )
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from service.domain.chain import FactKind, SafeState
 from service.domain.errors import Unreachable
+from service.domain.origin import approval_origin, rejection_origin
 from service.domain.reasons import Reason
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
@@ -23,6 +24,7 @@ from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
 from tests.support.fake_safe_queue import FakeSafeQueue
 from tests.support.fakes import FakeSigner, FixedClock
+from tests.support.members import move
 from tests.support.threads import together
 from workers import serve
 
@@ -130,6 +132,24 @@ def test_what_is_left_of_an_approved_proposal_is_taken_out_of_the_queue_once(
     assert (queue.rows, queue.calls.count("delete")) == ({}, 1)
     assert [row.state for row in rows.transactions(database, proposal_id)] == ["deleted"]
     assert rows.read(database, Proposal, proposal_id).due_at is None
+
+
+def test_owners_see_which_change_requests_wait_and_which_left(database: Database, workspace: str, parts: WorkerParts):
+    parts, _, queue = _queue_world(parts)
+    proposal_id = rows.proposal(database, workspace, ProposalState.POSTING)
+    waiting, left = [
+        rows.change_request(database, workspace, state, proposal_id=proposal_id)
+        for state in (State.PREPARED, State.CANCELLED)
+    ]
+    serve.serve_proposal(parts, proposal_id)
+    (posted,) = queue.rows
+    owner = FakeSigner(11)
+    queue.confirm(posted, owner.address, owner.sign(posted))
+    move(database, waiting, State.PREPARED, State.CANCELLED)
+
+    assert serve.serve_proposal(parts, proposal_id) is ProposalState.WITHDRAWN
+
+    assert queue.origins == [approval_origin([waiting]), rejection_origin(sorted([waiting, left]))]
 
 
 def test_a_broken_safe_delays_no_other(database: Database, workspace: str, parts: WorkerParts):

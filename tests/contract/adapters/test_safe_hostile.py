@@ -81,6 +81,45 @@ def test_later_means_unreachable(name: str, status: int):
 
 
 @every_call
+def test_one_call_is_one_request_of_the_quota(name: str):
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if name == "get":
+            return httpx.Response(200, json=row())
+        return httpx.Response({"post": 201, "delete": 204}.get(name, 200), json=page())
+
+    with queue_of(answer) as queue:
+        CALLS[name](queue)
+    assert len(asked) == 1
+
+
+@every_call
+def test_after_too_many_requests_nothing_is_sent_until_the_time_is_over(name: str):
+    clock, asked = FixedClock(), []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(429, headers={"Retry-After": "7200"})
+
+    with queue_of(answer, clock=clock) as queue:
+        with pytest.raises(Unreachable):
+            queue.get(HASH)
+        clock.advance(minutes=30)
+        with pytest.raises(Unreachable, match="not asked") as fault:
+            CALLS[name](queue)
+        assert (len(asked), fault.value.retry_after, fault.value.outcome_unknown) == (1, 5400, False)
+        clock.advance(minutes=90)
+        with pytest.raises(Unreachable, match=r"HTTP 429$"):
+            CALLS[name](queue)
+        assert len(asked) == 2
+        clock.advance(days=-2)
+        with pytest.raises(Unreachable, match=r"HTTP 429$"):
+            CALLS[name](queue)
+
+
+@every_call
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_api_key_is_the_operators_to_repair(name: str, status: int):
     with saying(status, {"detail": "no"}) as queue, pytest.raises(Unreachable, match="API key") as fault:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from service.domain.calls import inner_calls
 from service.domain.schedules import SafePace
 from service.domain.snapshots import Proposal, ProposalState
 from service.steps.post import post
-from service.steps.preflight import preflight
+from service.steps.preflight import SOME_HASH, app_of, preflight
 from service.steps.signatures import signatures
 from service.steps.withdraw import withdraw
 from tests.support.builders import APP, proposal, workspace
@@ -85,15 +84,18 @@ class Month:
 
     def _preflight(self, each: Proposal) -> None:
         """As often as a change request asks: before its prepare, and before it joins."""
-        for calls in ((), inner_calls(each.compose_hash, ())):
+        head = self.chain.view().head
+        for compose_hash in (SOME_HASH, each.compose_hash):
             preflight(
                 workspace(),
                 APP,
-                calls,
+                app_of(APP, self.chain, head),
+                compose_hash,
+                (),
                 chain=self.chain,
                 queue=self.queue,
                 proposer=self.signer.address,
-                at=self.chain.view().head,
+                at=head,
             )
 
     def _withdraw(self, index: int) -> None:
