@@ -14,7 +14,7 @@ from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreacha
 from service.domain.origin import approval_origin, rejection_origin
 from service.domain.outcomes import Outcome, ProposalOutcome, Wait, stop
 from service.domain.reasons import Reason
-from service.domain.schedules import SafePace, proposal_backoff, step_backoff, webhook_retry_after
+from service.domain.schedules import SafePace, safe_service_backoff, step_backoff, webhook_retry_after
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.domain.webhook_signature import headers
@@ -148,8 +148,13 @@ def _guarded(request: domain.ChangeRequest, step: Callable[[], Outcome]) -> Outc
     except Exception as error:  # a defect must not lose the row; it is logged and shown
         log.exception("a step failed", extra={"row": request.id, "state": request.state.value})
         reason, detail, retry_after = Reason.INTERNAL_ERROR, type(error).__name__, None
-    wait = step_backoff(request.attempts + 1, retry_after)
+    wait = _backoff(reason, request.attempts + 1, retry_after)
     return Wait(wait, reason, detail, failed_attempt=True)
+
+
+def _backoff(reason: Reason, failed_attempts: int, retry_after: float | None) -> float:
+    backoff = safe_service_backoff if reason is Reason.SAFE_SERVICE_UNREACHABLE else step_backoff
+    return backoff(failed_attempts, retry_after)
 
 
 def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None:
@@ -166,8 +171,7 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
         except LeaseLost:
             raise
         except CountersignError as error:
-            backoff = proposal_backoff if error.reason is Reason.SAFE_SERVICE_UNREACHABLE else step_backoff
-            wait = backoff(proposal.attempts + 1, error.retry_after)
+            wait = _backoff(error.reason, proposal.attempts + 1, error.retry_after)
             outcome = ProposalOutcome(proposal.state, wait, detail=error.detail, failed_attempt=True)
         except Exception as error:  # as above
             log.exception("a step failed", extra={"row": proposal.id, "state": proposal.state.value})

@@ -7,7 +7,7 @@ from typing import Final
 STEP_BACKOFF_SECONDS = (1, 2, 5, 10, 20, 40, 60)
 """Waits after consecutive failed tries of a step; the last one repeats until the request's deadline."""
 
-PROPOSAL_BACKOFF_SECONDS = (*STEP_BACKOFF_SECONDS, 120, 300, 600)
+SAFE_SERVICE_BACKOFF_SECONDS = (*STEP_BACKOFF_SECONDS, 120, 300, 600)
 """The same where each try costs a request of the Safe Transaction Service's quota."""
 
 QUEUE_LOOKS: Final[tuple[tuple[int | None, int], ...]] = (
@@ -37,9 +37,9 @@ def step_backoff(failed_attempts: int, retry_after: float | None = None) -> floa
     return _backoff(STEP_BACKOFF_SECONDS, failed_attempts, retry_after)
 
 
-def proposal_backoff(failed_attempts: int, retry_after: float | None = None) -> float:
+def safe_service_backoff(failed_attempts: int, retry_after: float | None = None) -> float:
     """The same after a fault of the Safe Transaction Service, whose quota is small: up to ten minutes."""
-    return _backoff(PROPOSAL_BACKOFF_SECONDS, failed_attempts, retry_after)
+    return _backoff(SAFE_SERVICE_BACKOFF_SECONDS, failed_attempts, retry_after)
 
 
 def _backoff(waits: tuple[int, ...], failed_attempts: int, retry_after: float | None) -> float:

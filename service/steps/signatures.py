@@ -13,7 +13,7 @@ from service.domain.alerts import Alert, AlertCode, news
 from service.domain.chain import ChainView, SafeState
 from service.domain.errors import CountersignError, Refused
 from service.domain.outcomes import ProposalOutcome
-from service.domain.schedules import SafePace, proposal_backoff
+from service.domain.schedules import SafePace, safe_service_backoff
 from service.domain.signatures import SignatureKind
 from service.domain.snapshots import (
     LIVE_SAFE_TRANSACTION,
@@ -123,7 +123,7 @@ class _Look:
         use = what_used(self.proposal, self.transaction, self.chain, self.queue, view.final, final.nonce)
         if use is not None:
             return after_use(self.proposal, self.transaction, use, self.chain.chain_id)
-        wait = proposal_backoff(self.proposal.attempts + 1)
+        wait = safe_service_backoff(self.proposal.attempts + 1)
         detail = f"nonce {nonce} is used, neither the chain's logs nor the Safe's queue tell by what yet"
         return ProposalOutcome(ProposalState.QUEUED, wait, detail, failed_attempt=True)
 
@@ -172,7 +172,7 @@ class _Look:
         self, known: ProposalOutcome, safe: SafeState, approved: frozenset[str], fault: CountersignError
     ) -> ProposalOutcome:
         """The chain's news count all the same, and the queue is asked again later and later."""
-        again = self.now + timedelta(seconds=proposal_backoff(self.proposal.attempts + 1, fault.retry_after))
+        again = self.now + timedelta(seconds=safe_service_backoff(self.proposal.attempts + 1, fault.retry_after))
         told = replace(self._by_chain(known, safe, approved), detail=fault.detail, failed_attempt=True)
         return self._timed(told, again)
 

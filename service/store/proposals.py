@@ -8,6 +8,7 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from service.domain import calls
+from service.domain.alerts import ALERTS_KEPT
 from service.domain.approver import Approver
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Facts, ProposalOutcome
@@ -239,7 +240,9 @@ def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str,
         "state": outcome.state.value,
         "detail": outcome.detail,
         "attempts": attempts,
-        "alerts": [*row.alerts, *({"code": one.code.value, "message": one.message} for one in outcome.alerts)],
+        "alerts": [*row.alerts, *({"code": one.code.value, "message": one.message} for one in outcome.alerts)][
+            :ALERTS_KEPT
+        ],
         **{column: value for column, value in facts.items() if value is not None},
         **given_back(None if wait is None else due_again(lease, wait)),
     }

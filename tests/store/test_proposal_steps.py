@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.domain.alerts import Alert, AlertCode
+from service.domain.alerts import ALERTS_KEPT, Alert, AlertCode
 from service.domain.calls import approval_call, rejection_call, safe_tx_hash
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import ProposalOutcome
@@ -210,6 +210,12 @@ class TestApply:
         )
         assert snapshot(database, proposal_id).alerts == tuple(alerts)
         assert rows.is_due(database, ChangeRequest, request_id)
+
+    def test_alerts_end_when_there_is_no_more_room(self, database: Database, workspace: str):
+        proposal_id, before = self._queued(database, workspace)
+        many = tuple(Alert(AlertCode.OWNERS_CHANGED, f"change {number}") for number in range(ALERTS_KEPT + 2))
+        self._apply(database, before, ProposalOutcome(ProposalState.QUEUED, 0, alerts=many))
+        assert snapshot(database, proposal_id).alerts == many[:ALERTS_KEPT]
 
     @pytest.mark.parametrize(("failed", "attempts"), [(True, 6), (None, 5), (False, 0)])
     def test_attempts_are_counted_left_or_forgotten(

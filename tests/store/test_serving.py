@@ -190,6 +190,19 @@ def test_only_what_has_a_quota_is_asked_again_after_long_pauses(
     assert wait - 10 < (rows.due_in(database, Proposal, proposal_id) or 0) <= wait
 
 
+def test_a_request_that_needs_the_safe_service_spares_it_too(
+    database: Database, workspace: str, parts: WorkerParts, phala: FakePhala
+):
+    parts, _, queue = _queue_world(parts)
+    request_id = rows.change_request(database, workspace, cvm_id=phala.info.name, attempts=20)
+    queue.fail("delegators", Unreachable("HTTP 503", reason=Reason.SAFE_SERVICE_UNREACHABLE))
+
+    serve.serve_request(parts, request_id)
+
+    assert rows.read(database, ChangeRequest, request_id).reason == Reason.SAFE_SERVICE_UNREACHABLE
+    assert 590 < (rows.due_in(database, ChangeRequest, request_id) or 0) <= 600
+
+
 def test_a_delivery_that_cannot_be_made_counts_as_an_attempt(
     database: Database, parts: WorkerParts, caplog: pytest.LogCaptureFixture
 ):
