@@ -1,5 +1,6 @@
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import httpx
@@ -50,6 +51,7 @@ class JsonRpcChain:
         calls: threads that may be inside calls at once.
         timeout: seconds for one exchange with one endpoint.
         transport: replaces the network.
+        monotonic: the time, for rests and pauses of endpoints.
     """
 
     def __init__(
@@ -62,9 +64,12 @@ class JsonRpcChain:
         calls: int = 4,
         timeout: float = 10.0,
         transport: httpx.BaseTransport | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._chain_id = chain_id
-        self._endpoints = RpcEndpoints(chain_id, rpc_urls, timeout, transport, agreement=agreement, calls=calls)
+        self._endpoints = RpcEndpoints(
+            chain_id, rpc_urls, timeout, transport, agreement=agreement, calls=calls, monotonic=monotonic
+        )
         self._heads = Heads(finality, self._endpoints)
 
     @property
