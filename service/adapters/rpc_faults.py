@@ -20,7 +20,7 @@ _RESOURCE_NOT_FOUND: Final = -32001  # EIP-1474; EIP-1898 asks for it where the 
 _LACKS_STATE: Final = re.compile(
     r"header (for hash )?not found|(block|resource|state|header|ancestor).*not (found|available)|unknown (block|header)"
     r"|missing trie node|state.*(unavailable|pruned)|pruned|not (currently )?canonical|out ?of ?range"
-    r"|historical|proof window",
+    r"|historical|proof window|beyond current head",
     re.IGNORECASE,
 )
 

@@ -23,18 +23,18 @@ EMPTY = {"count": 0, "next": None, "previous": None, "results": []}
 
 def test_who_finds_no_place_is_told_to_come_back():
     bulkhead = Bulkhead("the oracle", Reason.RPC_UNREACHABLE, 2, patience=0.01)
-    with bulkhead.place(), bulkhead.place():
-        with pytest.raises(Unreachable, match="the oracle: 2 calls are under way already") as fault, bulkhead.place():
+    with bulkhead, bulkhead:
+        with pytest.raises(Unreachable, match="the oracle: 2 calls are under way already") as fault, bulkhead:
             pass
         assert (fault.value.retry_after, fault.value.outcome_unknown) == (1.0, False)
-    with bulkhead.place(), bulkhead.place():
+    with bulkhead, bulkhead:
         pass
 
 
 def test_a_place_is_given_back_by_a_call_that_fails():
     bulkhead = Bulkhead("the oracle", Reason.RPC_UNREACHABLE, 1, patience=0.01)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), bulkhead.place():
+        with pytest.raises(ZeroDivisionError), bulkhead:
             raise ZeroDivisionError
 
 
@@ -43,7 +43,7 @@ def test_who_waits_a_moment_gets_the_place_that_becomes_free():
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with bulkhead.place():
+        with bulkhead:
             entered.set()
             leave.wait(20)
 
@@ -51,7 +51,7 @@ def test_who_waits_a_moment_gets_the_place_that_becomes_free():
         holding = pool.submit(hold)
         assert entered.wait(20)
         leave.set()
-        with bulkhead.place():
+        with bulkhead:
             assert holding.result(timeout=20) is None
 
 
