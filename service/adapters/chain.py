@@ -1,6 +1,7 @@
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
@@ -47,7 +48,7 @@ class JsonRpcChain:
         chain_id: EIP-155 chain id.
         rpc_urls: endpoints, best first; they may hold credentials and are never shown.
         finality: which block is final.
-        agreement: how many endpoints must agree on what decides: heads, blocks, the allowlist.
+        agreement: how many endpoints must agree on what decides: heads, blocks, allowlist, owner, simulation.
         calls: threads that may be inside calls at once.
         timeout: seconds for one exchange with one endpoint.
         transport: replaces the network.
@@ -148,7 +149,7 @@ class JsonRpcChain:
             owner, pending = (None if isinstance(raw, RpcFault) else returned_address(raw) for raw in owners)
             return AppOwnership(bool(code), owner, None if pending == ZERO_ADDRESS else pending)
 
-        return self._endpoints.first(ask)
+        return self._endpoints.agreed(ask)
 
     def safe(self, address: str, at: Block) -> SafeState | None:
         """Version, owners, threshold and nonce, ``None`` where there is no Safe."""
@@ -159,11 +160,21 @@ class JsonRpcChain:
         """Try a call without value; the revert reason in words, or ``None`` when it would succeed."""
         call = Call("eth_call", [{"from": sender, "to": to, "data": data}])
 
-        def ask(endpoint: RpcEndpoint) -> str | None:
+        def ask(endpoint: RpcEndpoint) -> _Tried:
             (answer,) = _read(endpoint, at, call)
-            return revert_reason(answer.data, answer.message) if isinstance(answer, RpcFault) else None
+            if not isinstance(answer, RpcFault):
+                return _Tried(reverts=False, words=None)
+            return _Tried(reverts=True, words=revert_reason(answer.data, answer.message))
 
-        return self._endpoints.first(ask)
+        return self._endpoints.agreed(ask).words
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A simulated call. Endpoints agree on whether it reverts; not all give the reason in the same words."""
+
+    reverts: bool
+    words: str | None = field(compare=False)
 
 
 def _contract_call(to: str, data: str) -> Call:
