@@ -17,6 +17,8 @@ _LONGEST_PAUSE_SECONDS: Final = 600.0
 class Bulkhead:
     """At most so many calls to one service at once. Who comes above that waits a moment, then is told to come back.
 
+    The moment is counted from when a call last began or ended: where nothing has moved for so long, nobody waits.
+
     A context: the place is held while its block runs.
 
     Args:
@@ -34,6 +36,7 @@ class Bulkhead:
         self._places: SimpleQueue[None] = SimpleQueue()  # a semaphore in C: this is on every call's way
         for _ in range(calls):
             self._places.put(None)
+        self._moved = 0.0
 
     def __enter__(self) -> None:
         """Take a place.
@@ -42,16 +45,24 @@ class Bulkhead:
             Unreachable: all are taken; nothing was sent.
         """
         try:
-            self._places.get(timeout=self._patience)
+            self._places.get_nowait()
         except Empty:
-            detail = f"{self._who}: {self._calls} calls are under way already, more would hold up other work"
-            raise Unreachable(detail, reason=self._reason, retry_after=_AGAIN_SECONDS) from None
+            self._wait(self._patience - (time.monotonic() - self._moved))
+        self._moved = time.monotonic()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give it back."""
+        self._moved = time.monotonic()
         self._places.put(None)
+
+    def _wait(self, seconds: float) -> None:
+        try:
+            self._places.get(timeout=max(0.0, seconds))
+        except Empty:
+            detail = f"{self._who}: {self._calls} calls are under way already, more would hold up other work"
+            raise Unreachable(detail, reason=self._reason, retry_after=_AGAIN_SECONDS) from None
 
 
 class Pause:

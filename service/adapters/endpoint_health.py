@@ -46,6 +46,7 @@ class Health:
         self._failures = 0
         self._rested_at = 0.0
         self._inside = 0
+        self._entered_at = 0.0
         self._left_behind = 0
         self._left_at = 0.0
 
@@ -63,6 +64,10 @@ class Health:
                 return Standing.READY, 0.0
             return (Standing.DUE if self._now() >= self._rested_at else Standing.RESTING), self._rested_at
 
+    def waited(self) -> float:
+        """Seconds since the last call began."""
+        return self._now() - self._entered_at
+
     def pause(self) -> float:
         """Seconds for which it asked not to be called."""
         return self._pause.left()
@@ -73,6 +78,7 @@ class Health:
             if self._is_closed():
                 return False
             self._inside += 1
+            self._entered_at = self._now()
             return True
 
     def leave(self, fault: Unreachable | None) -> None:

@@ -195,12 +195,14 @@ class RpcEndpoints:
             return Answers(faults=[fault])
 
     def _order(self, needed: int) -> list[RpcEndpoint]:
-        """Those to ask, best first; when there are too few, those whose call under way may end are waited for."""
+        """Those to ask, best first. When there are too few, a call under way that began just now is waited for."""
         usable = self._usable(needed)
-        if len(usable) < needed and not any(endpoint.health.pause() for endpoint in self._endpoints):
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._usable(needed)) >= needed, PATIENCE_SECONDS)
-            usable = self._usable(needed)
+        if len(usable) < needed:
+            left = PATIENCE_SECONDS - min(one.health.waited() for one in self._endpoints if one not in usable)
+            if left > 0 and not any(endpoint.health.pause() for endpoint in self._endpoints):
+                with self._changed:
+                    self._changed.wait_for(lambda: len(self._usable(needed)) >= needed, left)
+                usable = self._usable(needed)
         return usable
 
     def _usable(self, needed: int) -> list[RpcEndpoint]:

@@ -1,6 +1,7 @@
 """One service that stalls, or asks for a pause, takes no more than its share."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -53,6 +54,20 @@ def test_who_waits_a_moment_gets_the_place_that_becomes_free():
         leave.set()
         with bulkhead:
             assert holding.result(timeout=20) is None
+
+
+def test_where_nothing_moves_nobody_waits():
+    bulkhead = Bulkhead("the oracle", Reason.RPC_UNREACHABLE, 1, patience=0.4)
+
+    def refused_after() -> float:
+        began = time.monotonic()
+        with pytest.raises(Unreachable), bulkhead:
+            pass
+        return time.monotonic() - began
+
+    with bulkhead:
+        assert refused_after() >= 0.3
+        assert [refused_after() < 0.3 for _ in range(5)] == [True] * 5
 
 
 def test_a_pause_ends_and_a_shorter_one_does_not_shorten_it():
