@@ -136,6 +136,24 @@ def test_a_made_up_block_between_the_heads_of_honest_endpoints_is_passed_over(pl
         assert chain.view() == view_at(honest[0], 100)
 
 
+@every_place
+@pytest.mark.parametrize("confirms", [100, 101])
+@pytest.mark.parametrize("below", [None, {"number": "0x5a", "hash": "0x" + "f" * 64}])
+def test_one_that_confirms_a_head_and_lies_about_what_is_below_does_not_stop_the_chain(
+    place: int, confirms: int, below: object
+):
+    honest = [Node(height=101), Node(height=100)]
+
+    def head_only(_method: str, params: list[Any]) -> object:
+        block = honest[0].block(confirms)
+        return {"number": hex(block.number), "hash": block.hash} if params[0] == "latest" else below
+
+    with chain_of(
+        *placed(saying(head_only), honest, place), agreement=2, finality=Confirmations(FINAL_BELOW_HEAD)
+    ) as chain:
+        assert chain.view() in (view_at(honest[0], 100), view_at(honest[0], 101))
+
+
 @both_finalities
 def test_endpoints_on_two_branches_agree_on_nothing_and_the_chain_waits(finality: Finality):
     with chain_of(Node(), Node(branch="b"), agreement=2, finality=finality) as chain:
