@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated
 
 from eth_utils.address import is_checksum_address
 from pydantic import (
@@ -28,8 +28,8 @@ _SHORT_NAMES = "short_names"
 
 
 def _checksummed(value: str) -> str:
-    if not is_checksum_address(chain_names.split(value)[1]):
-        raise ValueError("is not a checksummed address (EIP-55), with or without a chain's short name in front")
+    if not is_checksum_address(value):
+        raise ValueError("is not a checksummed address (EIP-55)")
     return value
 
 
@@ -54,32 +54,24 @@ class _Part(BaseModel):
 class OnChain(_Part):
     """A contract on a chain: ``{"chain_id": 8453, "address": "0x.."}``, or ``"base:0x.."`` (EIP-3770)."""
 
-    chain_id: int | None = Field(default=None, gt=0)
+    chain_id: int = Field(gt=0)
     address: Address
 
     @model_validator(mode="before")
     @classmethod
-    def _from_text(cls, value: object) -> object:
-        return {"address": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _is_on_one_chain(self, info: ValidationInfo) -> Self:
-        short_name, self.address = chain_names.split(self.address)
+    def _with_chain_id(cls, value: object, info: ValidationInfo) -> object:
+        written = {"address": value} if isinstance(value, str) else value
+        if not isinstance(written, dict) or not isinstance(written.get("address"), str):
+            return written
+        short_name, address = chain_names.split(written["address"])
         if short_name is not None:
             told = chain_names.chain_id_of(short_name, (info.context or {}).get(_SHORT_NAMES, {}))
-            if self.chain_id not in (None, told):
-                raise ValueError(f"{short_name!r} is chain {told}, but chain_id says {self.chain_id}")
-            self.chain_id = told
-        if self.chain_id is None:
+            if written.get("chain_id", told) != told:
+                raise ValueError(f"{short_name!r} is chain {told}, but chain_id is another one")
+            return {**written, "chain_id": told, "address": address}
+        if "chain_id" not in written:
             raise ValueError("give chain_id, or the chain's short name in front of the address: base:0x...")
-        return self
-
-    @property
-    def key(self) -> tuple[int, str]:
-        """Chain id and checksummed address."""
-        if self.chain_id is None:
-            raise ValueError("not validated")
-        return self.chain_id, self.address
+        return written
 
 
 class Webhook(_Part):
@@ -123,8 +115,8 @@ def read(text: str, short_names: Mapping[str, int]) -> WorkspaceSpec:
         slug=file.slug,
         phala_base_url=file.phala_base_url,
         phala_api_key=file.phala_api_key,
-        safes=[safe.key for safe in file.safes],
-        external_apps=[app.key for app in file.external_apps],
+        safes=[(safe.chain_id, safe.address) for safe in file.safes],
+        external_apps=[(app.chain_id, app.address) for app in file.external_apps],
         allow_without_approval=file.allow_without_approval,
         deadline_seconds=file.deadline_seconds,
         run_deadline_seconds=file.run_deadline_seconds,

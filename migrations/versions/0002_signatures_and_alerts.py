@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0002"
-down_revision = "0001"
+down_revision = "0005"
 
 _SERVED = "state IN ('posting', 'queued', 'withdrawing')"
 _LOOK_AFTER = """

@@ -1,10 +1,11 @@
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from service.adapters.bulkhead import Bulkhead, Pause
 from service.adapters.clock import SystemClock
 from service.adapters.http import Reply, exchange, new_client, parse_json, retry_after, transport_faults
 from service.adapters.safe_messages import delete_request_digest
@@ -22,7 +23,9 @@ _REASON: Final = Reason.SAFE_SERVICE_UNREACHABLE
 _ANSWER_BYTES: Final = 8 * 1024 * 1024
 _PAGE: Final = 200  # more is cut silently
 _PAGES: Final = 50
-_QUIET_SECONDS: Final = 86400.0
+_PAUSE_SECONDS: Final = 1.0
+"""After a 429 that does not say how long."""
+_LONGEST_PAUSE_SECONDS: Final = 86400.0
 
 
 class TransactionService:
@@ -39,8 +42,10 @@ class TransactionService:
         signer: the proposer, who may also delete.
         api_key: key of the hosted gateway, if any.
         timeout: seconds for one exchange.
+        calls: threads that may be inside calls at once.
         clock: for the hour in deletions, and for expiry dates.
         transport: replaces the network.
+        monotonic: the time, for pauses that the service asks for.
 
     Raises:
         ValueError: the API key cannot stand in a header.
@@ -54,8 +59,10 @@ class TransactionService:
         signer: Signer,
         api_key: SecretStr | None = None,
         timeout: float = 10.0,
+        calls: int = 4,
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = base_url.rstrip("/").removesuffix("/api") + "/api"
         self._chain_id = chain_id
@@ -63,7 +70,8 @@ class TransactionService:
         self._seconds = timeout
         self._clock = clock or SystemClock()
         self._client = new_client(timeout=timeout, transport=transport)
-        self._quiet_until: datetime | None = None
+        self._bulkhead = Bulkhead(f"{_WHO} of chain {chain_id}", _REASON, calls)
+        self._pause = Pause(monotonic, longest=_LONGEST_PAUSE_SECONDS)
         if api_key is not None:
             key = api_key.get_secret_value()
             if not key.isascii() or not key.isprintable():
@@ -171,30 +179,29 @@ class TransactionService:
 
     def _send(self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, json: Any = None) -> Reply:  # noqa: ANN401 - any JSON
         write = method != "GET"
-        self._obey()
-        with transport_faults(_WHO, _REASON, write=write):
+        self._refuse_while_paused()
+        with self._bulkhead, transport_faults(_WHO, _REASON, write=write):
             request = self._client.build_request(method, self._url + path, params=query, json=json)
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            later = retry_after(reply.headers, self._clock.now())
-            too_many = reply.status == httpx.codes.TOO_MANY_REQUESTS
-            if too_many and later is not None:
-                self._quiet_until = self._clock.now() + timedelta(seconds=min(later, _QUIET_SECONDS))
+            wait = retry_after(reply.headers, self._clock.now())
+            if wait is not None or reply.status == httpx.codes.TOO_MANY_REQUESTS:
+                self._pause.ask_for(_PAUSE_SECONDS if wait is None else wait)
             raise Unreachable(
                 f"{_WHO}: HTTP {reply.status}",
                 reason=_REASON,
-                outcome_unknown=write and not too_many,
-                retry_after=later,
+                outcome_unknown=write and reply.status != httpx.codes.TOO_MANY_REQUESTS,
+                retry_after=wait,
             )
         if reply.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise Unreachable(f"{_WHO}: HTTP {reply.status}: the API key is missing or wrong", reason=_REASON)
         return reply
 
-    def _obey(self) -> None:
-        """A 429 is about the account, not about one Safe: nothing is sent for anybody until its time is over."""
-        left = 0.0 if self._quiet_until is None else (self._quiet_until - self._clock.now()).total_seconds()
-        if 0 < left <= _QUIET_SECONDS:  # more is a clock that was set back
-            raise Unreachable(f"{_WHO}: HTTP 429 a moment ago, not asked", reason=_REASON, retry_after=left)
+    def _refuse_while_paused(self) -> None:
+        left = self._pause.left()
+        if left:
+            detail = f"{_WHO}: asked to be left alone for {left:.0f} s more"
+            raise Unreachable(detail, reason=_REASON, retry_after=left)
 
 
 def _list_path(safe: str) -> str:

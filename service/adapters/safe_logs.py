@@ -10,6 +10,7 @@ from typing import Final
 
 from eth_utils.crypto import keccak
 
+from service.adapters.chain_logs import in_pieces
 from service.adapters.chain_shapes import WrongShape, log_records, returned
 from service.adapters.jsonrpc import Call, RpcEndpoint, RpcFault
 from service.domain.chain import Block, SafeExecution
@@ -22,26 +23,20 @@ _SUCCESS: Final = {
 _TOPICS: Final = sorted(_SUCCESS)
 _WORD: Final = 64  # hex digits of 32 bytes
 _EVENT: Final = [_WORD, _WORD]  # a hash and a payment
-_SPAN: Final = 2000
-"""Blocks asked for at once: what the strictest of the public endpoints take for one address."""
 
 
 def executions_of(endpoint: RpcEndpoint, safe: str, first: int, last: int) -> tuple[SafeExecution, ...]:
     """The executions of a Safe between two heights, both included, in the order of the chain.
 
     Raises:
-        Unreachable: the endpoint does not tell; a range that it refuses is a fault of this kind too.
+        StateUnavailable: the endpoint does not know the blocks.
+        Unreachable: it does not give even one block, or fails otherwise.
         Nonsense: logs that were not asked for.
     """
     found: list[SafeExecution] = []
-    for start in range(first, last + 1, _SPAN):
-        end = min(start + _SPAN - 1, last)
-        query = {"fromBlock": hex(start), "toBlock": hex(end), "address": safe, "topics": [_TOPICS]}
-        (result,) = endpoint.batch(Call("eth_getLogs", [query]))
-        if isinstance(result, RpcFault):
-            raise endpoint.unreachable(result)
+    for piece in in_pieces(endpoint, first, last, {"address": safe, "topics": [_TOPICS]}):
         with endpoint.shapes():
-            found += _executions(result, safe, start, end)
+            found += _executions(piece.logs, safe, piece.first, piece.last)
     return tuple(found)
 
 

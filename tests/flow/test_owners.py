@@ -16,6 +16,7 @@ from tests.support.stack import Json, Stack, compose, first_cvm
 
 PREDECESSOR = SALT = bytes(32)
 OTHER_HASH = bytes.fromhex("a1" * 32)
+MODULE = "0x" + "61" * 20
 OPERATION = "(address,uint256,bytes,bytes32,bytes32"
 
 
@@ -33,6 +34,12 @@ def owned(running_stack: Stack) -> Iterator[Owned]:
     world = running_stack.world
     versions: tuple[SafeVersion, ...] = ("1.3.0", "1.5.0")
     by_safe = {version: world.add_app(safe_version=version, allow_device=False) for version in versions}
+    unusual = by_safe["1.5.0"]
+    for target, call in (
+        (unusual.address, encode_call("setRequireTcbUpToDate(bool)", True)),
+        (unusual.owner, encode_call("enableModule(address)", MODULE)),
+    ):
+        approve_and_execute(world.chain, unusual.owner, target, call)
     timelock = world.add_timelock(OUTSIDER.address, minimum_delay=1)
     by_timelock = world.add_app(owner=timelock)
     by_account = world.add_app(owner=OUTSIDER.address, allow_device=False)
@@ -58,8 +65,12 @@ def fails(stack: Stack, cvm: str, tag: str, reason: Reason) -> Json:
     return failed
 
 
-@pytest.mark.parametrize("version", ["1.3.0", "1.5.0"])
-def test_a_safe_of_another_version_approves_hash_and_device_at_once(stack: Stack, owned: Owned, version: SafeVersion):
+@pytest.mark.parametrize(
+    ("version", "modules", "warned_of"), [("1.3.0", [], []), ("1.5.0", [MODULE], ["requireTcbUpToDate", MODULE])]
+)
+def test_a_safe_of_another_version_approves_hash_and_device_at_once(
+    stack: Stack, owned: Owned, version: SafeVersion, modules: list[str], warned_of: list[str]
+):
     app = owned.by_safe[version]
     request_id = stack.submit(first_cvm(app), compose(f"Safe {version}"))
 
@@ -69,10 +80,11 @@ def test_a_safe_of_another_version_approves_hash_and_device_at_once(stack: Stack
     assert approval["safe_eip3770"] == f"{CHAIN_NAME}:{app.owner}"
     facts = approval["safe_facts"]
     assert (facts["version"], facts["singleton"], facts["l2"]) == (version, DEPLOYMENTS[version].singleton, True)
-    assert (facts["guard"], facts["modules"], facts["threshold"], len(facts["owners"])) == (None, [], 2, 3)
+    assert (facts["guard"], facts["modules"], facts["threshold"], len(facts["owners"])) == (None, modules, 2, 3)
     transaction_hash = stack.approve(request_id)
 
-    assert completes(stack, request_id, app, transaction_hash)["warnings"] == []
+    warnings = completes(stack, request_id, app, transaction_hash)["warnings"]
+    assert [word in warning for word, warning in zip(warned_of, warnings, strict=True)] == [True] * len(warned_of)
 
 
 def test_a_timelock_schedules_and_executes(stack: Stack, owned: Owned):

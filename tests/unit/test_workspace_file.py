@@ -42,7 +42,7 @@ def test_addresses_with_and_without_the_chains_short_name(written: Any, chain_id
 @pytest.mark.parametrize(
     ("written", "where", "words"),
     [
-        ({"chain_id": 1, "address": f"base:{SAFE}"}, "safes.0", "'base' is chain 8453, but chain_id says 1"),
+        ({"chain_id": 1, "address": f"base:{SAFE}"}, "safes.0", "'base' is chain 8453, but chain_id is another one"),
         (f"nowhere:{SAFE}", "safes.0", "'nowhere' is neither configured nor well known"),
         (SAFE, "safes.0", "give chain_id, or the chain's short name"),
         ({"address": SAFE}, "safes.0", "give chain_id, or the chain's short name"),
@@ -51,6 +51,10 @@ def test_addresses_with_and_without_the_chains_short_name(written: Any, chain_id
         (f"base:base:{SAFE}", "safes.0.address", "not a checksummed address"),
         ("base:", "safes.0.address", "not a checksummed address"),
         ({"chain_id": 0, "address": SAFE}, "safes.0.chain_id", "greater than 0"),
+        ({"chain_id": "8453", "address": f"base:{SAFE}"}, "safes.0", "but chain_id is another one"),
+        ({"chain_id": 8453, "address": 1}, "safes.0.address", "valid string"),
+        ({"chain_id": 8453}, "safes.0.address", "required"),
+        ({"chain_id": 8453, "address": SAFE, "name": "x"}, "safes.0.name", "not permitted"),
         (8453, "safes.0", "should be an object"),
     ],
 )

@@ -1,7 +1,5 @@
 """Executions and approved hashes of real Safes in every supported version, and logs as a node must not answer them."""
 
-from typing import Any
-
 import pytest
 from eth_utils.crypto import keccak
 
@@ -22,8 +20,8 @@ from service.domain.chain import Block, SafeExecution
 from service.domain.errors import Nonsense
 from service.domain.signatures import SignatureKind, tally
 from tests.support.builders import SAFE
-from tests.support.hostile_http import rpc
 from tests.support.hostile_rpc import always, chain_of
+from tests.support.rpc_nodes import Node
 
 EACH_VERSION = pytest.mark.parametrize("version", ["1.3.0", "1.4.1", "1.5.0"])
 HASH = "0x" + "9f" * 32
@@ -136,16 +134,20 @@ def test_logs_that_were_not_asked_for_are_nonsense(changes: dict[str, object]):
 
 
 def test_a_wide_range_is_asked_for_in_pieces():
-    asked: list[tuple[int, int]] = []
-
-    def answer(method: str, params: list[Any]) -> object:
-        if method == "eth_getLogs":
-            asked.append((int(params[0]["fromBlock"], 16), int(params[0]["toBlock"], 16)))
-        return [] if method == "eth_getLogs" else "0x7a69"
-
-    with chain_of(rpc(answer)) as chain:
+    node = Node(most_blocks=2000)
+    with chain_of(node) as chain:
         assert list(chain.executions(SAFE, 0, 4500)) == []
-    assert asked == [(0, 1999), (2000, 3999), (4000, 4500)]
+    taken = [(first, last) for first, last in node.ranges() if last - first < 2000]
+    assert [first for first, _ in taken] == [0, *(last + 1 for _, last in taken[:-1])]
+    assert taken[-1][1] == 4500
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("lie", [[], [log(topics=[SUCCESS, "0x" + "66" * 32])]], ids=["omits", "makes up"])
+def test_one_of_three_that_lies_about_executions_is_outvoted(place: int, lie: list[object]):
+    others = [always([log()]), always([log()])]
+    with chain_of(*others[:place], always(lie), *others[place:], agreement=2) as chain:
+        assert [one.safe_tx_hash for one in chain.executions(SAFE, 90, 100)] == [HASH]
 
 
 @pytest.mark.parametrize("answer", ["0x12", "0x"])
