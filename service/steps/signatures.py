@@ -13,7 +13,7 @@ from service.domain.alerts import Alert, AlertCode, news
 from service.domain.chain import ChainView, SafeState
 from service.domain.errors import CountersignError, Refused
 from service.domain.outcomes import ProposalOutcome
-from service.domain.schedules import SafePace, safe_service_backoff
+from service.domain.schedules import SAFE_SERVICE_BACKOFF_SECONDS, SafePace, safe_service_backoff
 from service.domain.signatures import SignatureKind
 from service.domain.snapshots import (
     LIVE_SAFE_TRANSACTION,
@@ -123,7 +123,10 @@ class _Look:
         use = what_used(self.proposal, self.transaction, self.chain, self.queue, view.final, final.nonce)
         if use is not None:
             return after_use(self.proposal, self.transaction, use, self.chain.chain_id)
-        wait = safe_service_backoff(self.proposal.attempts + 1)
+        tries = self.proposal.attempts + 1
+        # Each look costs a request, and one that nobody answers may be repeated until the requests end.
+        patient = tries > len(SAFE_SERVICE_BACKOFF_SECONDS)
+        wait = self.pace.queue_wait(timedelta(days=1)) if patient else safe_service_backoff(tries)
         detail = f"nonce {nonce} is used, neither the chain's logs nor the Safe's queue tell by what yet"
         return ProposalOutcome(ProposalState.QUEUED, wait, detail, failed_attempt=True)
 

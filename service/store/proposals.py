@@ -230,6 +230,7 @@ def apply(database: Database, lease: Lease, before: ProposalSnapshot, outcome: P
 def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str, Any]:
     attempts = {None: row.attempts, False: 0, True: row.attempts + 1}[outcome.failed_attempt]
     wait = outcome.wait_seconds
+    told = [{"code": one.code.value, "message": one.message} for one in outcome.alerts]
     facts = {
         "safe_seen": None if outcome.safe_seen is None else asdict(outcome.safe_seen),
         "news_at": outcome.news_at,
@@ -240,9 +241,7 @@ def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str,
         "state": outcome.state.value,
         "detail": outcome.detail,
         "attempts": attempts,
-        "alerts": [*row.alerts, *({"code": one.code.value, "message": one.message} for one in outcome.alerts)][
-            :ALERTS_KEPT
-        ],
+        "alerts": [*row.alerts, *told][:ALERTS_KEPT],
         **{column: value for column, value in facts.items() if value is not None},
         **given_back(None if wait is None else due_again(lease, wait)),
     }

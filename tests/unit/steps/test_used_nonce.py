@@ -9,6 +9,7 @@ from service.domain.calls import SafeCall, approval_call, rejection_call
 from service.domain.errors import Unreachable
 from service.domain.outcomes import ProposalOutcome
 from service.domain.reasons import Reason
+from service.domain.schedules import SafePace
 from service.domain.snapshots import Proposal, ProposalState, SafeTransactionState
 from tests.support.builders import APP, NOW, OTHER_HASH, SAFE, proposal, safe_transaction
 from tests.support.fake_chain import FakeChain
@@ -122,12 +123,15 @@ class TestByTheQueue:
 
         assert (told.state, told.transaction_state) == (ProposalState.POSTING, SafeTransactionState.REPLACED)
 
-    def test_what_nobody_tells_is_asked_for_again(self, look: Look, chain: FakeChain) -> None:
+    @pytest.mark.parametrize(("attempts", "wait"), [(2, 5.0), (9, 600.0), (10, 4 * 3600.0)])
+    def test_what_nobody_tells_is_asked_for_less_and_less(
+        self, look: Look, chain: FakeChain, attempts: int, wait: float
+    ) -> None:
         chain.mine(nonce=1, empty=chain.depth)
 
-        told = look(queued(attempts=2))
+        told = look(queued(attempts=attempts), pace=SafePace(60.0, 1, 5000))
 
-        assert (told.state, told.wait_seconds, told.failed_attempt) == (ProposalState.QUEUED, 5.0, True)
+        assert (told.state, told.wait_seconds, told.failed_attempt) == (ProposalState.QUEUED, wait, True)
 
     def test_a_fault_is_left_to_the_runner(self, look: Look, chain: FakeChain, queue: FakeSafeQueue) -> None:
         queue.fail("at_nonce", DOWN)
