@@ -1,9 +1,14 @@
 """Owners who approve on chain, change, or act elsewhere: the chain decides, people are told, the queue is left tidy."""
 
+from contextlib import closing
+
+from sandbox.anvil import CHAIN_ID
 from sandbox.chain.accounts import OWNERS
 from sandbox.chain.local import encode_call
 from sandbox.chain.safes import SafeTx, approve_and_execute, execute, next_nonce
 from sandbox.wallet import QueuedApproval
+from service.adapters.safe import TransactionService
+from tests.support.queue_worlds import signer_of
 from tests.support.stack import Stack, compose, first_cvm
 
 
@@ -57,12 +62,39 @@ def _before(stack: Stack, safe: str) -> tuple[str, str]:
     return owners[place - 1] if place else "0x" + "0" * 39 + "1", owners[place]
 
 
+def test_what_owners_delete_leaves_no_hole_and_comes_back(stack: Stack):
+    app = stack.world.add_app()
+    assert app.owner
+    nonce = next_nonce(stack.world.chain, app.owner)
+    _propose_empty(stack, app.owner, nonce)
+    request_id = stack.submit(first_cvm(app), compose("deleted"))
+    assert stack.wait_for(request_id, "proposed")["approval"]["nonce"] == nonce + 1
+    below = stack.world.wallet.pending(app.owner, nonce)[0]
+    owner = TransactionService(stack.world.safe_service_url, chain_id=CHAIN_ID, signer=signer_of(OWNERS[0]))
+    with closing(owner):
+        owner.delete(app.owner, below.safe_tx_hash)
+        stack.wait_until(lambda: stack.get(request_id)["approval"]["nonce"] == nonce)
+
+        ours = stack.approval(request_id).safe_tx_hash
+        owner.delete(app.owner, ours)
+        stack.wait_until(lambda: _alerts(stack, request_id) == ["transaction_vanished"])
+        stack.wait_until(lambda: owner.get(ours) is not None)
+
+    assert [one.safe_tx_hash for one in stack.world.wallet.pending(app.owner, nonce)] == [ours]
+    stack.approve(request_id)
+    stack.wait_for(request_id, "completed")
+
+
+def _propose_empty(stack: Stack, safe: str, nonce: int) -> None:
+    empty = QueuedApproval(safe, SafeTx(to=safe, data=b"", nonce=nonce), "", "", {})
+    stack.world.wallet.propose_rejection(empty, OWNERS[0])
+
+
 def test_an_approval_by_another_route_takes_ours_out_of_the_queue(stack: Stack):
     app = stack.world.add_app()
     assert app.owner
     nonce = next_nonce(stack.world.chain, app.owner)
-    empty = QueuedApproval(app.owner, SafeTx(to=app.owner, data=b"", nonce=nonce), "", "", {})
-    stack.world.wallet.propose_rejection(empty, OWNERS[0])
+    _propose_empty(stack, app.owner, nonce)
     request_id = stack.submit(first_cvm(app), compose("another route"))
     proposed = stack.wait_for(request_id, "proposed")
     assert proposed["approval"]["nonce"] == nonce + 1
