@@ -27,6 +27,7 @@ from service.steps.prepare import prepare
 from service.steps.propose import propose
 from service.steps.signatures import signatures
 from service.steps.track import track
+from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
 from service.store import leases, observations, outbox, proposals, snapshots, transitions
 from service.store.leases import Lease, LeasedTable
@@ -67,7 +68,8 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
                 request = snapshots.change_request(parts.database, session, request_id)
         except SealingError as error:
             return _wait_for_key(parts, lease, request_id, error)
-        outcome = _guarded(request, lambda: _request_step(parts, lease, request))
+        kept = _kept_up(parts, lease, request)
+        outcome = kept.end or kept.bound(_guarded(kept.request, lambda: _request_step(parts, lease, kept.request)))
         return _store(parts, lease, request, outcome)
 
 
@@ -100,6 +102,18 @@ def _store(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest, outc
 
 def _state_after(request: domain.ChangeRequest, outcome: Outcome) -> State:
     return request.state if isinstance(outcome, Wait) else outcome.to
+
+
+def _kept_up(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Upkeep:
+    """The request after its upkeep. Whatever goes wrong there must not keep its step from being taken."""
+    intents = StoredRequestIntents(parts.database, lease)
+    try:
+        return upkeep(request, phala=lambda: parts.phala.of(request.workspace.id), intents=intents, clock=parts.clock)
+    except LeaseLost:
+        raise
+    except Exception:
+        log.exception("the upkeep failed", extra={"row": request.id, "state": request.state.value})
+        return Upkeep(request)
 
 
 def _request_step(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Outcome:

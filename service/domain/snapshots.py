@@ -18,6 +18,11 @@ class Intake(StrEnum):
 
     PATCH = "patch"
     PREPARED = "prepared"
+    WEBHOOK = "webhook"
+
+
+HANDED_IN = frozenset({Intake.PREPARED, Intake.WEBHOOK})
+"""Prepared by somebody else."""
 
 
 class ProposalState(StrEnum):
@@ -138,6 +143,12 @@ class ChangeRequest:
     token_expires_at: datetime | None
     prepare_attempted_at: datetime | None
     prepared_at: datetime | None
+    refresh_requested_at: datetime | None
+    refresh_due_at: datetime | None
+    refresh_attempts: int
+    token_told: int | None
+    deadline_told: int | None
+    other_hash_since: datetime | None
     transaction_hash: str | None
     evidence_block_hash: str | None
     evidence_block_number: int | None
@@ -148,6 +159,7 @@ class ChangeRequest:
     approvals_seen: int
     warnings: tuple[str, ...]
     cancel_requested_at: datetime | None
+    created_at: datetime
     deadline_at: datetime
     attempts: int
     proposal: Proposal | None

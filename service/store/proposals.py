@@ -1,6 +1,7 @@
 """Proposals: joined under their row lock, served under a lease, their nonces claimed per Safe."""
 
 import itertools
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, case, func, select, update
@@ -8,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from service.domain import calls
 from service.domain.errors import LeaseLost
-from service.domain.outcomes import Facts, ProposalOutcome
+from service.domain.outcomes import Facts, News, ProposalOutcome
+from service.domain.prepares import Hearing
 from service.domain.snapshots import (
     JOINABLE_PROPOSAL,
     LIVE_PROPOSAL,
@@ -19,7 +21,7 @@ from service.domain.snapshots import (
 )
 from service.domain.snapshots import Proposal as ProposalSnapshot
 from service.domain.snapshots import SafeTransaction as SafeTransactionSnapshot
-from service.store import membership, snapshots, transitions
+from service.store import inbound, membership, snapshots, transitions
 from service.store.database import Database
 from service.store.leases import Lease, due_again, given_back, held
 from service.store.locks import lock_name
@@ -41,6 +43,14 @@ class StoredRequestIntents:
     def record(self, facts: Facts) -> None:
         """See the port."""
         transitions.record(self._database, self._lease, facts)
+
+    def publish(self, news: News, now: datetime) -> None:
+        """See the port."""
+        transitions.publish(self._database, self._lease, news, now)
+
+    def heard(self) -> Hearing:
+        """See the port."""
+        return inbound.hearing(self._database, self._lease)
 
     def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> ProposalSnapshot:
         """See the port. A proposal that is being withdrawn is returned without joining it: wait until it ended."""

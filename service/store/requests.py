@@ -15,7 +15,7 @@ from service.domain.states import TERMINAL, State
 from service.store import events
 from service.store.database import Database
 from service.store.tables import ChangeRequest, Event, Proposal, SafeTransaction, Workspace
-from service.store.transitions import TOKEN
+from service.store.tokens import TOKEN
 
 
 class TokenAlreadySubmitted(Exception):

@@ -2,6 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -9,7 +10,8 @@ from eth_account import Account
 from eth_keys.datatypes import PrivateKey
 
 from service.domain.calls import approval_call, rejection_call
-from service.domain.outcomes import Facts
+from service.domain.outcomes import Facts, News
+from service.domain.prepares import Hearing
 from service.domain.snapshots import Proposal, SafeTransaction, SafeTransactionKind, SafeTransactionState
 from tests.support.builders import NOW, SAFE, proposal, safe_transaction
 
@@ -72,6 +74,8 @@ class RecordingRequestIntents:
 
     def __init__(self, joins: Proposal | None = None) -> None:
         self.recorded: list[Facts] = []
+        self.published: list[News] = []
+        self.hearing = Hearing()
         self.joined: list[tuple[tuple[str, ...], str | None]] = []
         self.error: Exception | None = None
         self._joins = joins
@@ -80,6 +84,17 @@ class RecordingRequestIntents:
         if self.error is not None:
             raise self.error
         self.recorded.append(facts)
+
+    def publish(self, news: News, now: datetime) -> None:
+        if self.error is not None:
+            raise self.error
+        assert now.tzinfo is not None
+        self.published.append(news)
+        undecided = tuple(heard for heard in self.hearing.prepares if heard.id not in news.heard)
+        self.hearing = replace(self.hearing, prepares=undecided)
+
+    def heard(self) -> Hearing:
+        return self.hearing
 
     def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> Proposal:
         if self.error is not None:
@@ -90,7 +105,8 @@ class RecordingRequestIntents:
     @property
     def all_facts(self) -> dict[str, object]:
         """The columns as they stand after everything recorded."""
-        return {name: value for facts in self.recorded for name, value in facts.items()}
+        published = [news.facts for news in self.published]
+        return {name: value for facts in (*self.recorded, *published) for name, value in facts.items()}
 
 
 class RecordingProposalIntents:
