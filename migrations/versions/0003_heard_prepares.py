@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 revision = "0003"
 down_revision = "0001"
 
-_INTAKE = op.f("ck_change_requests_intake")
+_INTAKE = "ck_change_requests_intake"
 
 
 def upgrade() -> None:
@@ -38,8 +38,8 @@ def upgrade() -> None:
         op.add_column("change_requests", sa.Column(name, sa.Text(), nullable=True))
     for name in ("token_told", "deadline_told"):
         op.add_column("change_requests", sa.Column(name, sa.BigInteger(), nullable=True))
-    op.drop_constraint(_INTAKE, "change_requests")
-    op.create_check_constraint(_INTAKE, "change_requests", "intake IN ('patch', 'prepared', 'webhook')")
+    op.drop_constraint(op.f(_INTAKE), "change_requests")
+    op.create_check_constraint(op.f(_INTAKE), "change_requests", "intake IN ('patch', 'prepared', 'webhook')")
     op.create_table(
         "commit_tokens",
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
@@ -105,9 +105,9 @@ def downgrade() -> None:
     """Change requests that came by webhook stay, as prepared ones."""
     op.drop_table("inbound_events")
     op.drop_table("commit_tokens")
-    op.drop_constraint(_INTAKE, "change_requests")
+    op.drop_constraint(op.f(_INTAKE), "change_requests")
     op.execute("UPDATE change_requests SET intake = 'prepared' WHERE intake = 'webhook'")
-    op.create_check_constraint(_INTAKE, "change_requests", "intake IN ('patch', 'prepared')")
+    op.create_check_constraint(op.f(_INTAKE), "change_requests", "intake IN ('patch', 'prepared')")
     for name in (
         "deadline_told",
         "token_told",
