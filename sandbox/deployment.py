@@ -137,7 +137,7 @@ class Deployment:
         self._environment["COUNTERSIGN_DATABASE_URL"] = self._database()
         self._environment["COUNTERSIGN_REDIS_URL"] = self._broker()
         self.run("migrate")
-        self.run("workspace", "apply", "-", stdin=json.dumps(self._workspace_file()))
+        self.apply_workspace()
         for name in PROCESSES:
             self.start_process(name)
         return self
@@ -186,6 +186,11 @@ class Deployment:
     def propose_as(self, account: LocalAccount) -> None:
         """Have processes started from now on propose with another key."""
         self._environment["COUNTERSIGN_PROPOSER_KEY"] = _private_key(account)
+
+    def apply_workspace(self, **members: object) -> None:
+        """Apply the workspace file, with more members from now on."""
+        self._workspace |= members
+        self.run("workspace", "apply", "-", stdin=json.dumps(self._workspace_file()))
 
     def run(self, *arguments: str, stdin: str = "") -> str:
         """Run a ``countersign`` command to its end; its standard output.
