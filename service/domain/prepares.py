@@ -76,10 +76,12 @@ class Hearing:
     Attributes:
         prepares: those not decided on yet.
         minted_at: when the token that the request holds was minted, by Phala Cloud's clock; ``None`` if not heard.
+        token: the token that the request holds now; another one than a moment ago if one was handed in.
     """
 
     prepares: tuple[HeardPrepare, ...] = ()
     minted_at: datetime | None = None
+    token: SecretStr | None = None
 
 
 def same_update(request: ChangeRequest, heard: HeardPrepare) -> bool:

@@ -143,14 +143,16 @@ class _Attempt:
         if request.cancel_requested_at is not None:
             # A wish that came during an unanswered attempt, which is over: its newer prepare must not be killed.
             return stop(State.CANCELLED, Reason.CANCELLED_BY_USER)
-        newest = newest_elsewhere(request, self.intents.heard(), token_dead=True)
-        if newest is None:
-            return self._prepare_again(why)
-        if not same_update(request, newest):
+        hearing = self.intents.heard()
+        newest = newest_elsewhere(request, hearing, token_dead=True)
+        if newest is not None and not same_update(request, newest):
             return superseded_by(newest)
-        fresh = adopt(newest, self.intents, now)
+        handed_in = hearing.token if hearing.token != request.commit_token else None
+        token = handed_in if newest is None else adopt(newest, self.intents, now).token
+        if token is None:
+            return self._prepare_again(why)
         try:
-            return self._post(fresh.token, self.chain.view().head, repeats=None)
+            return self._post(token, self.chain.view().head, repeats=None)
         except TokenDead as dead:
             return _adopt(request, self.phala) or self._prepare_again(dead.detail)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.domain.calls import inner_calls
 from service.domain.errors import Busy, NotFound, Refused, Unreachable
-from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait
+from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait, stop
 from service.domain.patch import moves_hash
 from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, Prepared
 from service.domain.prepares import TOKEN_LIFETIME
@@ -91,7 +91,8 @@ def _send(request: ChangeRequest, cvm: Cvm, phala: Phala, now: datetime, *, expe
     try:
         answer = phala.prepare(cvm.vm_uuid, _patch(request))
     except Refused as no:
-        raise Refused(no.detail, reason=Reason.PREPARE_REFUSED) from no
+        # Nothing was prepared: what is heard of the CVM from now on is not ours.
+        return stop(State.FAILED, Reason.PREPARE_REFUSED, no.detail, Facts(prepare_attempted_at=None))
     except (Busy, Unreachable) as fault:
         if isinstance(fault, Unreachable) and fault.outcome_unknown:
             # Preparing the same patch again reads it back: same hash, fresh token, the older token dead.

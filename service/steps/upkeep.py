@@ -86,7 +86,7 @@ def _listen(
     request: ChangeRequest, hearing: Hearing, intents: RequestIntents, now: datetime
 ) -> ChangeRequest | Advance:
     """Act on prepares of the CVM that were heard of."""
-    newest = newest_elsewhere(request, hearing)
+    newest = newest_elsewhere(request, hearing, token_dead=token_ended(request, now))
     if newest is not None and not same_update(request, newest):
         return superseded_by(newest)
     verdicts: dict[str, Verdict] = {}

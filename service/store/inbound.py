@@ -112,25 +112,42 @@ def decide(session: Session, verdicts: Mapping[str, Verdict], request_id: str | 
 
 
 def hearing(database: Database, lease: Lease) -> Hearing:
-    """What was heard of the CVM of a leased change request."""
+    """What was heard of the CVM of a leased change request, and the token that it holds now."""
+    of_cvm = and_(
+        InboundEvent.workspace_id == ChangeRequest.workspace_id,
+        InboundEvent.vm_uuid == ChangeRequest.vm_uuid,
+        InboundEvent.verdict.is_(None),
+    )
+    query = select(ChangeRequest, InboundEvent).outerjoin(InboundEvent, of_cvm).where(held(lease))
     with database.transaction() as session:
-        request = session.scalars(select(ChangeRequest).where(held(lease))).one_or_none()
-        if request is None or request.vm_uuid is None:
+        found = session.execute(query.order_by(InboundEvent.expires_at)).all()
+        if not found:
             return Hearing()
-        rows = session.scalars(
-            select(InboundEvent)
-            .where(_undecided(request.workspace_id, request.vm_uuid))
-            .order_by(InboundEvent.expires_at)
-        ).all()
-        expires_at = session.scalar(
-            select(InboundEvent.expires_at).where(
-                InboundEvent.workspace_id == request.workspace_id,
-                InboundEvent.token_fingerprint == request.commit_token_fingerprint,
-            )
-        )
+        request = found[0].ChangeRequest
+        rows = [row.InboundEvent for row in found if row.InboundEvent is not None]
         prepares = [_heard(database, session, row, request.commit_token_fingerprint) for row in rows]
-    opened = tuple(heard for heard in prepares if heard is not None)
-    return Hearing(opened, None if expires_at is None else expires_at - TOKEN_LIFETIME)
+        minted_at = _minted_at(session, request) if rows else None
+    return Hearing(tuple(heard for heard in prepares if heard is not None), minted_at, _token(database, request))
+
+
+def _minted_at(session: Session, request: ChangeRequest) -> datetime | None:
+    """When the token that a request holds was minted, if Phala Cloud told."""
+    expires_at = session.scalar(
+        select(InboundEvent.expires_at).where(
+            InboundEvent.workspace_id == request.workspace_id,
+            InboundEvent.token_fingerprint == request.commit_token_fingerprint,
+        )
+    )
+    return None if expires_at is None else expires_at - TOKEN_LIFETIME
+
+
+def _token(database: Database, request: ChangeRequest) -> SecretStr | None:
+    sealed = request.commit_token_sealed
+    try:
+        return None if sealed is None else database.sealer.open(sealed, purpose=tokens.TOKEN, row_id=request.id)
+    except SealingError as error:
+        log.warning("a commit token cannot be opened: %s", error)
+        return None
 
 
 def _undecided(workspace_id: str, vm_uuid: str) -> ColumnElement[bool]:

@@ -122,7 +122,7 @@ def _advance(
     }
     if target in TERMINAL or target is State.COMMITTED:
         values["commit_token_sealed"] = None
-    freed = _lock_freed_cvm(session, lease) if target not in HOLDS_CVM else None
+    freed = _lock_freed_cvm(session, lease) if source in HOLDS_CVM and target not in HOLDS_CVM else None
     joined = membership.lock_joined(session, lease) if target in _LEAVES_PROPOSAL else None
     row = _write(session, lease, values, ChangeRequest.state == source.value)
     if joined is not None and target is State.REGISTERED:

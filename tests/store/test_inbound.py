@@ -136,7 +136,7 @@ class TestOfACvmThatIsHeld:
         assert heard.verdicts(database) == {"evt_heard": "adopt"}
         assert [event.type for event in rows.events(database, request_id)] == ["change_request.token_refreshed"]
         hearing = intents.heard()
-        assert (hearing.prepares, hearing.minted_at) == ((), LATER)
+        assert (hearing.prepares, hearing.token) == ((), SecretStr("heard"))
 
     def test_a_token_that_does_not_open_is_left_for_later(self, database: Database, workspace: str):
         request_id = holder(database, workspace)

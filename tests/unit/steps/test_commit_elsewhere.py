@@ -117,6 +117,26 @@ def test_a_taken_token_spares_a_request_without_a_patch(
     assert run(replace(registered, patch=None)) == committed("op-1")
 
 
+def test_a_token_that_was_handed_in_while_the_commit_was_on_its_way_is_taken(
+    run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, intents: RecordingRequestIntents
+) -> None:
+    fresh = elsewhere(phala, registered).token
+    intents.hearing = Hearing(token=fresh)
+
+    assert run(replace(registered, patch=None)) == committed("op-1")
+    assert phala.commits[0][0] == fresh.get_secret_value()
+
+
+def test_the_token_that_is_dead_is_not_tried_again(
+    run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, intents: RecordingRequestIntents
+) -> None:
+    phala.fail("commit", TokenDead("466"))
+    intents.hearing = Hearing(token=registered.commit_token)
+
+    assert_ended(run(replace(registered, patch=None)), State.FAILED, Reason.TOKEN_REFUSED)
+    assert phala.calls == ["commit", "operations"]
+
+
 def test_an_unanswered_attempt_is_settled_before_anything_else_is_believed(
     run: partial[Outcome],
     registered: ChangeRequest,

@@ -112,6 +112,17 @@ class TestHearing:
         assert OTHER_HASH in end.detail
         assert intents.published == []
 
+    def test_what_may_be_newer_is_adopted_once_our_token_ended(
+        self, run: Run, phala: FakePhala, intents: RecordingRequestIntents, clock: FixedClock
+    ) -> None:
+        request = held(phala, patch=None, intake=Intake.PREPARED)
+        intents.hearing = Hearing((heard(request, timedelta(seconds=30), token=SecretStr("the other")),))
+        assert run(request).request == request
+
+        clock.advance(days=14)
+
+        assert run(request).request.commit_token == SecretStr("the other")
+
     @pytest.mark.parametrize("overrides", [{"commit_attempt_id": "attempt"}, {"cancel_requested_at": NOW}])
     def test_a_commit_attempt_and_a_wish_come_first(
         self, run: Run, proposed: ChangeRequest, intents: RecordingRequestIntents, overrides: dict[str, Any]
