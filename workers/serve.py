@@ -17,6 +17,7 @@ from service.domain.schedules import step_backoff, webhook_retry_after
 from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
 from service.domain.states import State
 from service.domain.webhook_signature import headers
+from service.ports import Phala
 from service.steps.approval import chain_of
 from service.steps.await_approval import await_approval
 from service.steps.commit import commit
@@ -108,12 +109,19 @@ def _kept_up(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) ->
     """The request after its upkeep. Whatever goes wrong there must not keep its step from being taken."""
     intents = StoredRequestIntents(parts.database, lease)
     try:
-        return upkeep(request, phala=lambda: parts.phala.of(request.workspace.id), intents=intents, clock=parts.clock)
+        return upkeep(request, phala=lambda: _phala_of(parts, request), intents=intents, clock=parts.clock)
     except LeaseLost:
         raise
     except Exception:
         log.exception("the upkeep failed", extra={"row": request.id, "state": request.state.value})
         return Upkeep(request)
+
+
+def _phala_of(parts: WorkerParts, request: domain.ChangeRequest) -> Phala:
+    try:
+        return parts.phala.of(request.workspace.id)
+    except SealingError as error:
+        raise Unreachable(str(error), reason=Reason.SECRET_UNREADABLE) from error
 
 
 def _request_step(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Outcome:

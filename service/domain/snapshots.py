@@ -144,6 +144,7 @@ class ChangeRequest:
     prepare_attempted_at: datetime | None
     prepared_at: datetime | None
     refresh_requested_at: datetime | None
+    refresh_attempted_at: datetime | None
     refresh_due_at: datetime | None
     refresh_attempts: int
     token_told: int | None

@@ -91,8 +91,9 @@ def _send(request: ChangeRequest, cvm: Cvm, phala: Phala, now: datetime, *, expe
     try:
         answer = phala.prepare(cvm.vm_uuid, _patch(request))
     except Refused as no:
-        # Nothing was prepared: what is heard of the CVM from now on is not ours.
-        return stop(State.FAILED, Reason.PREPARE_REFUSED, no.detail, Facts(prepare_attempted_at=None))
+        # Nothing was prepared: what is heard of the CVM since then is not ours.
+        unanswered = Facts(prepare_attempted_at=request.prepare_attempted_at)
+        return stop(State.FAILED, Reason.PREPARE_REFUSED, no.detail, unanswered)
     except (Busy, Unreachable) as fault:
         if isinstance(fault, Unreachable) and fault.outcome_unknown:
             # Preparing the same patch again reads it back: same hash, fresh token, the older token dead.
@@ -101,7 +102,8 @@ def _send(request: ChangeRequest, cvm: Cvm, phala: Phala, now: datetime, *, expe
             step_backoff(request.attempts + 1, fault.retry_after),
             fault.reason,
             fault.detail,
-            Facts(prepare_attempted_at=None),
+            # An earlier attempt without an answer stays one: it may be what keeps Phala Cloud busy.
+            Facts(prepare_attempted_at=request.prepare_attempted_at),
             failed_attempt=True,
         )
     if isinstance(answer, AppliedAtOnce):

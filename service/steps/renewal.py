@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import SecretStr
 
-from service.domain.errors import Busy, Refused, Unreachable
+from service.domain.errors import CountersignError, Refused, Unreachable
 from service.domain.outcomes import Advance, Facts, News, Notice, stop
 from service.domain.phala_facts import AppliedAtOnce, Prepared
 from service.domain.prepares import TOKEN_LIFETIME, HeardPrepare, Verdict
@@ -37,6 +37,7 @@ class FreshToken:
             token_expires_at=self.expires_at,
             token_told=None,
             refresh_requested_at=None,
+            refresh_attempted_at=None,
             refresh_due_at=None,
             refresh_attempts=0,
         )
@@ -66,14 +67,16 @@ def renew(request: ChangeRequest, phala: Phala, intents: RequestIntents, clock: 
     if request.patch is None:
         raise ValueError(f"change request {request.id} has no patch to prepare again")
     now = clock.now()
-    intents.record(Facts(prepare_attempted_at=now, refresh_attempted_at=now, commit_attempt_id=None))
+    pending_since = request.refresh_attempted_at or now
+    intents.record(Facts(prepare_attempted_at=now, refresh_attempted_at=pending_since, commit_attempt_id=None))
     try:
         answer = phala.prepare(vm_uuid_of(request), request.patch)
-    except Refused as no:
-        raise Refused(no.detail, reason=Reason.PREPARE_REFUSED) from no
-    except (Busy, Unreachable) as fault:
+    except CountersignError as fault:
         if not (isinstance(fault, Unreachable) and fault.outcome_unknown):
-            intents.record(Facts(refresh_attempted_at=None))
+            # Nothing was prepared now; an earlier attempt without an answer stays one.
+            intents.record(Facts(refresh_attempted_at=request.refresh_attempted_at))
+        if isinstance(fault, Refused):
+            raise Refused(fault.detail, reason=Reason.PREPARE_REFUSED) from fault
         raise
     if isinstance(answer, AppliedAtOnce):
         return _applied_at_once(answer)

@@ -75,7 +75,7 @@ def upkeep(request: ChangeRequest, *, phala: Callable[[], Phala], intents: Reque
     if isinstance(heard, Advance):
         return Upkeep(request, end=heard)
     kept = Upkeep(heard)
-    if _is_refresh_due(heard, now) and _is_ours_the_newest(heard, hearing):
+    if _is_refresh_due(heard, now):
         kept = _refresh(heard, phala, intents, clock)
     if kept.end is None and ending(kept.request, now) is None:
         kept = replace(kept, request=_count_down(kept.request, intents, now))
@@ -123,7 +123,11 @@ def _refresh(request: ChangeRequest, phala: Callable[[], Phala], intents: Reques
         client = phala()
         # Somebody may have used the commit link: what runs already would be applied a second time.
         found = find_operation(request, client)
-        renewed = adopt_operation(found) if found is not None else renew(request, client, intents, clock)
+        if found is not None:
+            return Upkeep(request, end=adopt_operation(found))
+        if not _is_ours_the_newest(request, intents.heard()):
+            return Upkeep(request)
+        renewed = renew(request, client, intents, clock)
     except LeaseLost:
         raise
     except CountersignError as fault:

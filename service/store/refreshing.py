@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.domain.outcomes import Notice
@@ -75,8 +76,6 @@ def hand_in(
         row = _refreshable(session, workspace_id, request_id)
         _compare(row, prepared, vm_uuid)
         held = tokens.columns(database, row.id, prepared.commit_token)
-        if not tokens.hold(session, row.id, held["commit_token_fingerprint"]):
-            raise TokenAlreadySubmitted(holder_of_token(database, session, workspace_id, prepared.commit_token))
         told = session.scalar(
             select(InboundEvent.expires_at).where(
                 InboundEvent.workspace_id == workspace_id,
@@ -86,7 +85,15 @@ def hand_in(
         # Where Phala Cloud did not tell: later than this it is dead for certain.
         expires_at = told or now + TOKEN_LIFETIME
         fresh: dict[str, Any] = {"token_expires_at": expires_at, "token_told": None, "refresh_requested_at": None}
-        refreshed = _write(session, row, {**held, **fresh, **_SETTLED}, now)
+        try:
+            # Row, then token, as whoever submits one does.
+            with session.begin_nested():
+                refreshed = _write(session, row, {**held, **fresh, **_SETTLED}, now)
+                new = tokens.hold(session, row.id, held["commit_token_fingerprint"])
+        except IntegrityError:
+            new = False
+        if not new:
+            raise TokenAlreadySubmitted(holder_of_token(database, session, workspace_id, prepared.commit_token))
         extra = {"token_expires_at": expires_at.isoformat()}
         events.append(database, session, refreshed, name=Notice.TOKEN_REFRESHED.value, now=now, extra=extra)
 

@@ -46,6 +46,7 @@ def change_request(
         prepare_attempted_at=row.prepare_attempted_at,
         prepared_at=row.prepared_at,
         refresh_requested_at=row.refresh_requested_at,
+        refresh_attempted_at=row.refresh_attempted_at,
         refresh_due_at=row.refresh_due_at,
         refresh_attempts=row.refresh_attempts,
         token_told=row.token_told,

@@ -64,6 +64,7 @@ def change_request(state: State = State.RECEIVED, **overrides: Any) -> ChangeReq
         prepare_attempted_at=None,
         prepared_at=None,
         refresh_requested_at=None,
+        refresh_attempted_at=None,
         refresh_due_at=None,
         refresh_attempts=0,
         token_told=None,

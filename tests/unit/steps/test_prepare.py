@@ -324,6 +324,20 @@ def test_a_prepare_known_not_to_have_landed_forgets_its_attempt(
     assert outcome == Wait(5.0, fault.reason, fault.detail, {"prepare_attempted_at": None}, failed_attempt=True)
 
 
+@pytest.mark.parametrize("fault", [Busy("409"), Unreachable("refused", reason=Reason.PHALA_UNREACHABLE)])
+def test_an_earlier_attempt_without_an_answer_is_not_forgotten_meanwhile(
+    run: Run, phala: FakePhala, clock: FixedClock, fault: Exception
+) -> None:
+    """Its operation keeps the CVM busy before it is listed: forgotten, it would be applied a second time."""
+    clock.advance(seconds=5)
+    phala.fail("prepare", fault)
+
+    outcome = run(permitted(patch=NO_HASH_MOVED, prepare_attempted_at=NOW))
+
+    assert isinstance(outcome, Wait)
+    assert outcome.facts == {"prepare_attempted_at": NOW}
+
+
 OTHER_APP = "0x" + "77" * 20
 
 

@@ -1,8 +1,8 @@
 """What goes on beside the state: prepares elsewhere, renewal of the token, the countdown."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from service.domain.errors import Busy, Nonsense, Refused, Unauthorized, Unreachable
 from service.domain.outcomes import Advance, Notice, Wait
-from service.domain.phala_facts import Prepared
+from service.domain.phala_facts import Operation, Prepared
 from service.domain.prepares import TOKEN_LIFETIME, HeardPrepare, Hearing, Verdict
 from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, Intake
@@ -267,7 +267,31 @@ class TestRenewal:
 
         run(request)
 
-        assert phala.calls == []
+        assert "prepare" not in phala.calls
+
+    def test_nor_over_one_that_is_told_while_we_look(self, phala: FakePhala, intents: RecordingRequestIntents) -> None:
+        request = held(phala, refresh_requested_at=NOW)
+
+        class Meanwhile(FakePhala):
+            def operations(self, vm_uuid: str, since: datetime) -> Sequence[Operation]:
+                intents.hearing = Hearing((heard(request, compose_hash=OTHER_HASH),), NOW)
+                return super().operations(vm_uuid, since)
+
+        looking = Meanwhile(phala.clock)
+        upkeep(request, phala=lambda: looking, intents=intents, clock=phala.clock)
+
+        assert looking.calls == ["operations"]
+
+    def test_an_earlier_prepare_without_an_answer_stays_pending(
+        self, run: Run, phala: FakePhala, intents: RecordingRequestIntents, clock: FixedClock
+    ) -> None:
+        request = held(phala, refresh_requested_at=NOW, refresh_attempted_at=NOW, refresh_attempts=1)
+        clock.advance(minutes=1)
+        phala.fail("prepare", UNREACHABLE)
+
+        run(request)
+
+        assert [facts.get("refresh_attempted_at", NOW) for facts in intents.recorded] == [NOW] * 3
 
     def test_a_link_that_was_used_is_found_first(self, run: Run, phala: FakePhala) -> None:
         request = held(phala, State.EXECUTED, refresh_requested_at=NOW)
