@@ -18,6 +18,7 @@ from service.domain.schedules import SafePace, safe_service_backoff, step_backof
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.domain.webhook_signature import headers
+from service.ports import Phala
 from service.steps.approval import chain_of
 from service.steps.await_approval import await_approval
 from service.steps.commit import commit
@@ -29,6 +30,7 @@ from service.steps.propose import propose
 from service.steps.signatures import signatures
 from service.steps.tidy import tidy
 from service.steps.track import track
+from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
 from service.store import leases, observations, outbox, proposals, snapshots, transitions
 from service.store.leases import Lease, LeasedTable
@@ -70,7 +72,8 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
                 request = snapshots.change_request(parts.database, session, request_id)
         except SealingError as error:
             return _wait_for_key(parts, lease, request_id, error)
-        outcome = _guarded(request, lambda: _request_step(parts, lease, request))
+        kept = _kept_up(parts, lease, request)
+        outcome = kept.end or kept.bound(_guarded(kept.request, lambda: _request_step(parts, lease, kept.request)))
         return _store(parts, lease, request, outcome)
 
 
@@ -103,6 +106,25 @@ def _store(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest, outc
 
 def _state_after(request: domain.ChangeRequest, outcome: Outcome) -> State:
     return request.state if isinstance(outcome, Wait) else outcome.to
+
+
+def _kept_up(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Upkeep:
+    """The request after its upkeep. Whatever goes wrong there must not keep its step from being taken."""
+    intents = StoredRequestIntents(parts.database, lease)
+    try:
+        return upkeep(request, phala=lambda: _phala_of(parts, request), intents=intents, clock=parts.clock)
+    except LeaseLost:
+        raise
+    except Exception:
+        log.exception("the upkeep failed", extra={"row": request.id, "state": request.state.value})
+        return Upkeep(request)
+
+
+def _phala_of(parts: WorkerParts, request: domain.ChangeRequest) -> Phala:
+    try:
+        return parts.phala.of(request.workspace.id)
+    except SealingError as error:
+        raise Unreachable(str(error), reason=Reason.SECRET_UNREADABLE) from error
 
 
 def _request_step(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Outcome:

@@ -175,12 +175,23 @@ class Next(_Answer):
     waiting_for: Reason | None
 
 
+class TokenRefresh(_Answer):
+    """Renewal of the commit token."""
+
+    by_service: bool = Field(description="Whether the service knows the patch, and renews the token itself")
+    requested_at: datetime | None = Field(description="When it was asked for, until it is done")
+    attempts: int = Field(description="How often in a row it failed")
+    next_attempt_at: datetime | None
+    reason: ReasonOut | None = Field(description="Why the last try failed")
+
+
 class ChangeRequestLinks(_Answer):
     """Routes of this change request."""
 
     self: str
     events: str
     cancel: str
+    refresh: str
 
 
 class ChangeRequestOut(_Answer):
@@ -214,6 +225,7 @@ class ChangeRequestOut(_Answer):
     cancel_requested_at: datetime | None
     deadline_at: datetime
     token_expires_at: datetime | None
+    token_refresh: TokenRefresh
     created_at: datetime
     updated_at: datetime
     state_entered_at: datetime

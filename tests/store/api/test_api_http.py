@@ -30,6 +30,7 @@ ROUTES = [
     ("GET", UNKNOWN),
     ("GET", f"{UNKNOWN}/events"),
     ("POST", f"{UNKNOWN}/cancel"),
+    ("POST", f"{UNKNOWN}/refresh"),
 ]
 
 
