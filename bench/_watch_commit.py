@@ -21,6 +21,16 @@ POLL_SECONDS = 2.0
 DEPTH = 2
 """Confirmations of the local deployment."""
 
+SETTINGS = {
+    "COUNTERSIGN_SWEEP_SECONDS": "1",
+    "COUNTERSIGN_OBSERVE_SECONDS": str(POLL_SECONDS),
+    "COUNTERSIGN_SAFE_POLL_SECONDS": "60",
+    "COUNTERSIGN_RECHECK_SECONDS": "600",
+    "COUNTERSIGN_TRACK_SECONDS": "5",
+    "COUNTERSIGN_WORKER_THREADS": "8",
+}
+"""The defaults, but for the polling."""
+
 PATIENCE_SECONDS = 60.0
 Json = dict[str, Any]
 
@@ -30,9 +40,8 @@ def measure() -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as directory, ProcessGroup() as group:
         world = group.add(World(Path(directory) / "world", cvms=SUBSCRIBED + POLLED + WARM_UP, automine=True))
         world.mine_on_demand()
-        settings = {"COUNTERSIGN_OBSERVE_SECONDS": str(POLL_SECONDS)}
         deployment = group.add(
-            Deployment(Path(directory) / "countersign", world, settings=settings, keep_database=False)
+            Deployment(Path(directory) / "countersign", world, settings=SETTINGS, keep_database=False)
         )
         bench = _Bench(world, deployment)
         waiting = iter(bench.submit(world.setup.apps[0].cvm_uuids))
