@@ -5,15 +5,17 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from sandbox.chain.accounts import OWNERS
 from sandbox.deployment import Deployment
 from sandbox.processes import ProcessGroup
-from sandbox.wallet import QueuedApproval
 from sandbox.world import World
+
+if TYPE_CHECKING:
+    from sandbox.wallet import QueuedApproval
 
 SUBSCRIBED, POLLED = 50, 12
 WARM_UP = 3

@@ -22,9 +22,7 @@ DEEP_REORG_BLOCKS: Final = 1024
 """How far the cursor steps back when a block that had been final is gone."""
 
 
-def observe(
-    chain: Chain, cursor: Cursor | None, known: Sequence[ChainFact], max_range: int = 2000
-) -> Observation:
+def observe(chain: Chain, cursor: Cursor | None, known: Sequence[ChainFact], max_range: int = 2000) -> Observation:
     """Read what happened since the cursor, up to the head; blocks that are not final are read again each time.
 
     Args:

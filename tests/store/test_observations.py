@@ -141,9 +141,7 @@ class TestFacts:
         _waiting(database, workspace, compose_hash=rows.OTHER_HASH, chain_id=ANOTHER_CHAIN)
 
     @pytest.mark.parametrize("state", State)
-    def test_they_are_kept_while_a_request_needs_their_contract(
-        self, database: Database, workspace: str, state: State
-    ):
+    def test_they_are_kept_while_a_request_needs_their_contract(self, database: Database, workspace: str, state: State):
         rows.change_request(database, workspace, state, app_contract=rows.OTHER_APP)
         _observe(database, rows.fact(app_contract=rows.OTHER_APP))
         needs = state in (State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED)

@@ -7,9 +7,8 @@ from service.domain.chain import Block, ChainFact, Cursor, FactKind
 from service.domain.errors import Unreachable
 from service.domain.reasons import Reason
 from service.steps.observe import CURSOR_STRIDE, DEEP_REORG_BLOCKS, MAX_RANGES, READ_AGAIN, observe
-from tests.support.builders import APP, COMPOSE_HASH, DEVICE
+from tests.support.builders import COMPOSE_HASH, DEVICE
 from tests.support.fake_chain import FakeChain
-
 
 
 def cursor_at(chain: FakeChain, number: int) -> Cursor:
