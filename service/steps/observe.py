@@ -88,6 +88,8 @@ def _moved(chain: Chain, start: Cursor, view: ChainView, last: int) -> Cursor:
 
 def _orphaned(chain: Chain, known: Sequence[ChainFact], seen: Sequence[ChainFact]) -> tuple[ChainFact, ...]:
     """Known facts whose height now has another block. Absence from the logs alone proves nothing."""
+    if not known:
+        return ()
     standing = {fact.block for fact in seen}
     canonical = {number: chain.block(number) for number in {f.block.number for f in known if f.block not in standing}}
     return tuple(fact for fact in known if canonical.get(fact.block.number) not in (None, fact.block))
