@@ -92,24 +92,40 @@ def due_again(lease: Lease, seconds: float) -> ColumnElement[datetime]:
     return case((rang, now), else_=now + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds)))
 
 
+def _shares_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
+    """What rows wait for together: when one of these is broken, its backlog must not hold up the rows of others."""
+    shares: dict[LeasedTable, InstrumentedAttribute[Any]] = {
+        ChangeRequest: ChangeRequest.chain_id,
+        Proposal: Proposal.chain_id,
+        WebhookDelivery: WebhookDelivery.endpoint_id,
+    }
+    return shares.get(table, key_of(table))
+
+
 def ring_due(database: Database, table: LeasedTable, limit: int) -> list[tuple[Any, str]]:
     """Rows that are due, that nobody holds, and that nobody rang for lately; they are stamped as rung.
+
+    The longest due come first within each chain or endpoint, which take turns.
 
     Returns:
         (id, state) of each; the state is empty for tables without one.
     """
     key = key_of(table)
     state = literal("") if table is ChainCursor else table.__table__.c.state
+    due = and_(
+        table.due_at <= func.now(),
+        or_(table.lease_until.is_(None), table.lease_until < func.now()),
+        or_(table.rung_at.is_(None), table.rung_at < func.now() - RING_AGAIN),
+    )
+    turn = func.row_number().over(partition_by=_shares_of(table), order_by=table.due_at)
+    turns = select(key.label("id"), turn.label("turn")).where(due).subquery()
     waiting = (
         select(key, state)
-        .where(
-            table.due_at <= func.now(),
-            or_(table.lease_until.is_(None), table.lease_until < func.now()),
-            or_(table.rung_at.is_(None), table.rung_at < func.now() - RING_AGAIN),
-        )
-        .order_by(table.due_at)
+        .join(turns, key == turns.c.id)
+        .where(due)  # looked at again once the row is locked: another sweep may have rung for it
+        .order_by(turns.c.turn, table.due_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=table, skip_locked=True)
     )
     with database.transaction() as session:
         rows = [(row[0], row[1]) for row in session.execute(waiting)]

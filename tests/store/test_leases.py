@@ -259,6 +259,13 @@ class TestRinging:
         assert leases.ring_due(database, ChangeRequest, 1) == [(older, "received")]
         assert leases.ring_due(database, ChangeRequest, 1) == [(request_id, "received")]
 
+    def test_a_backlog_of_one_chain_does_not_hold_up_another(self, database: Database, workspace: str):
+        backlog = [rows.change_request(database, workspace, State.PROPOSED) for _ in range(5)]
+        for age, row_id in enumerate(backlog):
+            rows.shift(database, ChangeRequest, row_id, due_at=age - 100)
+        other = rows.change_request(database, workspace, State.PROPOSED, chain_id=1)
+        assert leases.ring_due(database, ChangeRequest, 2) == [(backlog[0], "proposed"), (other, "proposed")]
+
     def test_every_kind_of_row_tells_its_state(self, database: Database, workspace: str):
         observations.ensure_chains(database, [1])
         proposal_id = rows.proposal(database, workspace, ProposalState.WITHDRAWING)
