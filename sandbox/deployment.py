@@ -204,6 +204,13 @@ class Deployment:
         """Have processes started from now on propose with another key."""
         self._environment["COUNTERSIGN_PROPOSER_KEY"] = _private_key(account)
 
+    def poll(self) -> None:
+        """Have processes started from now on ask for new blocks instead of subscribing to them."""
+        chains = json.loads(self._environment["COUNTERSIGN_CHAINS"])
+        for chain in chains.values():
+            chain.pop("ws_url", None)
+        self._environment["COUNTERSIGN_CHAINS"] = json.dumps(chains)
+
     def run(self, *arguments: str, stdin: str = "") -> str:
         """Run a ``countersign`` command to its end; its standard output.
 

@@ -4,7 +4,7 @@ Each raises ``LeaseLost`` when another worker took the row over meanwhile: nothi
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ from service.store import leases, observations, outbox, proposals, snapshots, tr
 from service.store.leases import Lease, LeasedTable
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
 from service.store.sealing import SealingError
-from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
+from service.store.tables import ChangeRequest, Proposal, WebhookDelivery
 from service.wiring import WorkerParts
 from workers.verbs import PROPOSAL_VERBS
 
@@ -55,9 +55,16 @@ def _leased(parts: WorkerParts, table: LeasedTable, row_id: str | int) -> Iterat
     if lease is None:
         yield None
         return
+    with _renewed(parts, lease):
+        yield lease
+
+
+@contextmanager
+def _renewed(parts: WorkerParts, lease: Lease) -> Iterator[None]:
+    """Renew a lease while the block runs."""
     parts.keeper.add(lease)
     try:
-        yield lease
+        yield
     finally:
         parts.keeper.drop(lease)
 
@@ -223,28 +230,24 @@ def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) 
             return signatures(proposal, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
 
 
-def serve_chain(parts: WorkerParts, chain_id: int) -> int:
-    """Read what is new on a chain; how many change requests it concerns."""
+def serve_chain(parts: WorkerParts, chain_id: int) -> Sequence[tuple[str, State]]:
+    """Read what is new on a chain; the change requests that this makes due, with their states."""
     chain = parts.chains.get(chain_id)
-    if chain is None:
-        return 0
-    with _leased(parts, ChainCursor, chain_id) as lease:
-        if lease is None:
-            return 0
-        cursor, watched, known = observations.load(parts.database, chain_id)
+    look = None if chain is None else observations.take(parts.database, chain_id)
+    if chain is None or look is None:
+        return ()
+    with _renewed(parts, look.lease):
         try:
-            seen = observe(chain, cursor, watched, known)
-        except LeaseLost:
-            raise
+            seen = observe(chain, look.cursor, look.known)
         except Exception as error:
             expected = isinstance(error, CountersignError)
             if not expected:
                 log.exception("a chain could not be read", extra={"chain_id": chain_id})
             detail = str(error) if expected else type(error).__name__
-            observations.fail(parts.database, lease, detail=detail, wait_seconds=parts.timings.observe)
-            return 0
+            observations.fail(parts.database, look.lease, detail=detail, wait_seconds=parts.timings.observe)
+            return ()
         return observations.apply(
-            parts.database, lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
+            parts.database, look.lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
         )
 
 

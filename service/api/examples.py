@@ -164,10 +164,28 @@ EVENTS: Final[dict[str, Any]] = {
     "last_seq": 1,
 }
 
+CHAINS: Final[dict[str, Any]] = {
+    "items": [
+        {
+            "id": 8453,
+            "name": "base",
+            "status": "catching_up",
+            "head_block": 31_500_204,
+            "final_block": 31_500_140,
+            "read_to_block": 31_420_000,
+            "looked_at": "2026-11-02T09:31:07.250000Z",
+            "age_seconds": 0.8,
+            "failed_looks": 0,
+            "catch_up": {"blocks_total": 129_600, "blocks_left": 80_140},
+        }
+    ]
+}
+
 ANSWERS: Final[dict[str, Any]] = {
     "ChangeRequest": CHANGE_REQUEST,
     "ChangeRequests": CHANGE_REQUESTS,
     "Events": EVENTS,
+    "Chains": CHAINS,
     "Alive": {"status": "ok"},
     "Ready": {"status": "ready"},
     "ProblemPage": section(NOT_FOUND),

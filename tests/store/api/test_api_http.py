@@ -25,6 +25,7 @@ PATH = "/v1/change-requests"
 JSON = {"Content-Type": "application/json"}
 UNKNOWN = f"{PATH}/cr_{'0' * 32}"
 ROUTES = [
+    ("GET", "/v1/chains"),
     ("POST", PATH),
     ("GET", PATH),
     ("GET", UNKNOWN),
