@@ -1,6 +1,7 @@
 """What every room of the tests shares."""
 
 import signal
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -31,3 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = _MARKS.get(item.path.relative_to(_TESTS).parts[0])
         if mark is not None:
             item.add_marker(mark)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much of what tests counted there was, all tests taken together."""
+    counted: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        counted.update({name: value for name, value in report.user_properties if isinstance(value, int)})
+    if counted:
+        terminalreporter.write_line("counted: " + ", ".join(f"{n} {name}" for name, n in counted.items()))

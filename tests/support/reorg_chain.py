@@ -58,13 +58,14 @@ class BranchingChain:
     """Truth about one anvil, asked from itself, and what happens on it."""
 
     def __init__(self, anvil: Anvil, local: LocalChain, parties: int) -> None:
+        self.rpc_url = anvil.rpc_url
         self._rpc = anvil.rpc
         self.heard: Callable[[str, SafeTx, str], None] = lambda _safe, _tx, _hash: None
         """Told of each Safe transaction that is sent: Safe, transaction, safeTxHash."""
         self._local = local
+        self._rpc("anvil_setBlockTimestampInterval", [1])  # the same content on the same parent is the same block
         self.parties = tuple(self._party(index) for index in range(parties))
         self._rpc("evm_setAutomine", [False])
-        self._rpc("anvil_setBlockTimestampInterval", [1])  # the same content on the same parent is the same block
         self._start = self._rpc("evm_snapshot")
 
     def _party(self, index: int) -> Party:

@@ -103,12 +103,13 @@ class _Teller:
 
     def tell(self, steps: int) -> Iterator[Move]:
         yield self._grow(self.finality)  # whatever was before is final
-        start = {index: self.random.randrange(steps) for index in range(self.schedules)}
+        start = {index: self.random.randrange(1 + steps * 2 // 3) for index in range(self.schedules)}
         yield from self._looks()
         for step in range(steps):
             self.later += [Deed(index, "allow") for index, when in start.items() if when == step]
             branch = self._reorg() if self.random.random() < 0.5 else self._grow(self.random.randint(1, 3))
             yield from self._with_looks(branch)
+        yield self._grow(1)
         for _ in range(self.finality):  # until everything is final, and nothing new happens
             yield self._branch(0, (Content(()),))
             if self.random.random() < 0.3:
@@ -133,7 +134,7 @@ class _Teller:
             yield Serve(self.random.choice((0, 0, 2, 10, 60)))
 
     def _grow(self, blocks: int) -> Branch:
-        now = [deed for deed in self.later if self.random.random() < 0.6]
+        now = [deed for deed in self.later if self.random.random() < 0.7]
         self.later = [deed for deed in self.later if deed not in now]
         now += [Deed(deed.schedule, "remove") for deed in self._standing() if self.random.random() < 0.04]
         self.left = None
@@ -175,7 +176,7 @@ class _Teller:
         elif dice < 0.6:
             kept = [(self.random.randint(0, offset + 2), replace(deed, twist=deed.twist + 1))]
         else:
-            if dice < 0.9:
+            if dice < 0.94:
                 self.later.append(self.random.choice((deed, replace(deed, twist=deed.twist + 1))))
             return []
         if deed.verb == "allow" and self.random.random() < 0.12:
