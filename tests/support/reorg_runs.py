@@ -112,6 +112,7 @@ class Run:
         self._chain = JsonRpcChain(rows.CHAIN_ID, [truth.rpc_url], Confirmations(story.finality), transport=transport)
         transport.before = self._before_exchange
         self._coming: tuple[int, Branch] | None = None
+        self._broken: Exception | None = None
         workspace = self._workspace()
         self._schedules = [self._schedule(workspace, index) for index in range(len(story.by_safe))]
         self._parts = self._worker()
@@ -185,6 +186,8 @@ class Run:
         for _ in range(3):  # every ring is answered, and every back-off over
             self._observe()
             self._serve(60)
+        if self._broken is not None:
+            raise self._broken
 
     def _switch(self, branch: Branch) -> None:
         self._truth.drop(branch.dropped)
@@ -202,7 +205,11 @@ class Run:
             left, branch = self._coming
             self._coming = (left - 1, branch) if left else None
             if not left:
-                self._at_once(branch)
+                try:
+                    self._at_once(branch)
+                except Exception as error:  # a step takes it for its own and goes on
+                    self._broken = error
+                    raise
 
     def _come(self) -> None:
         """What did not come in the middle of a look comes after it."""

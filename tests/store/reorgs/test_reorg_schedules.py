@@ -5,6 +5,7 @@ failure names its seed; `COUNTERSIGN_TEST_REORG_SEED=<seed>` replays that story,
 """
 
 import gc
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -28,7 +29,7 @@ _BATCHES = [range(batch * STORIES, (batch + 1) * STORIES) for batch in range(BAT
 _SEEDS = _BATCHES if _REPLAYED is None else [range(int(_REPLAYED), int(_REPLAYED) + 1)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def chain() -> Iterator[BranchingChain]:
     with Anvil(timestamp=GENESIS_SECONDS) as anvil, JsonRpc(anvil.rpc_url) as rpc:
         yield BranchingChain(anvil, LocalChain(rpc), SCHEDULES)
@@ -58,6 +59,7 @@ def test_whoever_is_final_commits_and_nobody_else(
     transport: InterruptingTransport,
     database: Database,
     record_property: Callable[[str, object], None],
+    caplog: pytest.LogCaptureFixture,
 ):
     counts = Counts()
     for seed in seeds:
@@ -72,5 +74,6 @@ def test_whoever_is_final_commits_and_nobody_else(
             run.close()
     for name, number in vars(counts).items():
         record_property(name, number)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], "a step had a defect"
     assert counts.schedules == len(seeds) * SCHEDULES
     assert _REPLAYED or min(counts.reorgs, counts.undone, counts.commits, counts.facts_orphaned) > 0, counts
