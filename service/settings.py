@@ -5,9 +5,9 @@
 
 import base64
 import binascii
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSettings
 
@@ -15,6 +15,7 @@ from service.domain.finality import parse_finality
 
 PREFIX = "COUNTERSIGN_"
 _KEY_BYTES = 32
+_ENOUGH_TO_AGREE, _AGREE = 3, 2  # of three, two can outvote one that lies, and go on without one that is down
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -29,7 +30,12 @@ class ChainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="EIP-3770 short name, such as `base`", pattern=r"^[a-z0-9-]{1,32}$")
-    rpc_urls: list[SecretStr] = Field(description="JSON-RPC endpoints, tried in order", min_length=1)
+    rpc_urls: list[SecretStr] = Field(description="JSON-RPC endpoints, best first; three if you can", min_length=1)
+    rpc_agreement: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many endpoints must agree on what decides; without it 2 of three or more, else 1",
+    )
     ws_url: SecretStr | None = Field(default=None, description="WebSocket endpoint to hear of new blocks at once")
     finality: str = Field(default="finalized", description="`confirmations:<blocks>`, `safe` or `finalized`")
     safe_service_url: str = Field(description="Safe Transaction Service, without `/api`")
@@ -41,6 +47,21 @@ class ChainSettings(BaseModel):
     @classmethod
     def _finality(cls, value: str) -> str:
         return str(parse_finality(value))
+
+    @model_validator(mode="after")
+    def _endpoints(self) -> Self:
+        if len({url.get_secret_value() for url in self.rpc_urls}) != len(self.rpc_urls):
+            raise ValueError("rpc_urls names an endpoint twice")
+        if self.agreeing_endpoints > len(self.rpc_urls):
+            raise ValueError("rpc_agreement is more than there are rpc_urls")
+        return self
+
+    @property
+    def agreeing_endpoints(self) -> int:
+        """How many of ``rpc_urls`` must agree on what decides."""
+        if self.rpc_agreement is not None:
+            return self.rpc_agreement
+        return 1 if len(self.rpc_urls) < _ENOUGH_TO_AGREE else _AGREE
 
 
 class Settings(BaseSettings):

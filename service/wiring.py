@@ -174,6 +174,7 @@ def for_worker(settings: Settings) -> WorkerParts:
             chain_id=chain_id,
             signer=signer,
             timeout=settings.http_timeout_seconds,
+            calls=_share(settings),
         )
         for chain_id, chain in settings.chains.items()
     }
@@ -209,6 +210,11 @@ def for_watch(settings: Settings) -> WatchParts:
     )
 
 
+def _share(settings: Settings) -> int:
+    """How many threads may be inside calls to one service at once, so that others find some when it stalls."""
+    return max(1, settings.worker_threads // 2)
+
+
 def _signer(make: type[Signer], key: SecretStr) -> Signer:
     try:
         return make(key)  # type: ignore[call-arg]  # the port has no constructor
@@ -226,7 +232,12 @@ def _checked_chains(settings: Settings) -> dict[int, JsonRpcChain]:
     for chain_id, chain in settings.chains.items():
         rpc_urls = [url.get_secret_value() for url in chain.rpc_urls]
         adapter = JsonRpcChain(
-            chain_id, rpc_urls, parse_finality(chain.finality), timeout=settings.http_timeout_seconds
+            chain_id,
+            rpc_urls,
+            parse_finality(chain.finality),
+            agreement=chain.agreeing_endpoints,
+            calls=_share(settings),
+            timeout=settings.http_timeout_seconds,
         )
         try:
             served = adapter.check_chain_id()

@@ -1,24 +1,25 @@
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import httpx
 from eth_utils.crypto import keccak
 
-from service.adapters.chain_shapes import call_data, facts_of, returned, returned_address
+from service.adapters.chain_logs import read_logs, united
+from service.adapters.chain_shapes import call_data, returned, returned_address
 from service.adapters.endpoints import RpcEndpoints
 from service.adapters.heads import Heads
 from service.adapters.jsonrpc import Call, Result, RpcEndpoint, RpcFault
 from service.adapters.revert_reasons import revert_reason
 from service.adapters.rpc_faults import lacks_state, reverted
-from service.domain.chain import TOPICS, Allowed, AppOwnership, Block, ChainFact, ChainView, SafeState
+from service.domain.chain import Allowed, AppOwnership, Block, ChainFact, ChainView, SafeState
 from service.domain.errors import Refused, StateUnavailable
 from service.domain.finality import Finality
 from service.domain.hexes import ZERO_ADDRESS
 from service.domain.hexes import address as checksummed
 from service.domain.reasons import Reason
 
-_TOPICS: Final = sorted(TOPICS)
 _VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(\+[0-9A-Za-z.]{1,16})?\Z", re.ASCII)
 
 
@@ -40,14 +41,17 @@ class JsonRpcChain:
 
     Reads of state are pinned to a block hash that must be canonical (EIP-1898), so an endpoint that is behind, or on
     another branch, answers with an error and never with the state of another block. An endpoint must prove to serve
-    this chain before its answers count.
+    this chain before its answers count. Usable from several threads.
 
     Args:
         chain_id: EIP-155 chain id.
         rpc_urls: endpoints, best first; they may hold credentials and are never shown.
         finality: which block is final.
+        agreement: how many endpoints must agree on what decides: heads, blocks, the allowlist.
+        calls: threads that may be inside calls at once.
         timeout: seconds for one exchange with one endpoint.
         transport: replaces the network.
+        monotonic: the time, for rests and pauses of endpoints.
     """
 
     def __init__(
@@ -56,12 +60,17 @@ class JsonRpcChain:
         rpc_urls: Sequence[str],
         finality: Finality,
         *,
+        agreement: int = 1,
+        calls: int = 4,
         timeout: float = 10.0,
         transport: httpx.BaseTransport | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._chain_id = chain_id
-        self._endpoints = RpcEndpoints(chain_id, rpc_urls, timeout, transport)
-        self._heads = Heads(finality)
+        self._endpoints = RpcEndpoints(
+            chain_id, rpc_urls, timeout, transport, agreement=agreement, calls=calls, monotonic=monotonic
+        )
+        self._heads = Heads(finality, self._endpoints)
 
     @property
     def chain_id(self) -> int:
@@ -81,30 +90,29 @@ class JsonRpcChain:
         return self._endpoints.served_chain_id()
 
     def view(self) -> ChainView:
-        """Head and final block, in one HTTP request where the head moved as far as it did the last time."""
-        return self._endpoints.first(self._heads.view)
+        """Head and final block, in one HTTP request per endpoint where the head moved as far as it did the last time.
+
+        With several endpoints they are the highest that as many as must agree have in their chain.
+        """
+        return self._heads.view()
 
     def block(self, number: int) -> Block | None:
         """The canonical block at a height, ``None`` above the head."""
-        return self._endpoints.first(lambda endpoint: self._heads.block(endpoint, number))
+        return self._heads.block(number)
 
     def facts(self, first: int, last: int) -> Sequence[ChainFact]:
         """Every allowlist log between two heights, both included, of any contract, in the order of the chain.
 
-        An empty answer proves nothing: nodes behind one URL disagree.
+        What any endpoint has is there. An empty answer proves nothing: nodes behind one URL disagree.
         """
         if last < first:
             return ()
-        query = {"fromBlock": hex(first), "toBlock": hex(last), "topics": [_TOPICS]}
-
-        def ask(endpoint: RpcEndpoint) -> Sequence[ChainFact]:
-            (result,) = endpoint.batch(Call("eth_getLogs", [query]))
-            if isinstance(result, RpcFault):
-                raise endpoint.unreachable(result)
-            with endpoint.shapes():
-                return facts_of(result, first, last)
-
-        return self._endpoints.first(ask)
+        answers = self._endpoints.each(lambda endpoint: read_logs(endpoint, first, last))
+        if len(answers.given) < self._endpoints.agreement:
+            raise self._endpoints.undecided(answers.faults)
+        if len(answers.given) == 1:
+            return answers.given[0][1]
+        return united(facts for _, facts in answers.given)
 
     def allowed(self, app_contract: str, compose_hash: str, device_id: str, at: Block) -> Allowed:
         """Read the allowlist at one block, in one HTTP request.
@@ -125,7 +133,7 @@ class JsonRpcChain:
             hash_allowed, any_device, device_allowed = (_flag(endpoint, answer) for answer in answers)
             return Allowed(compose_hash=hash_allowed, device=any_device or device_allowed)
 
-        return self._endpoints.first(ask)
+        return self._endpoints.agreed(ask)
 
     def ownership(self, app_contract: str, at: Block) -> AppOwnership:
         """Owner and pending owner of an app contract; ``pending_owner`` is ``None`` when nobody is pending."""
@@ -165,7 +173,7 @@ def _contract_call(to: str, data: str) -> Call:
 def _read(endpoint: RpcEndpoint, at: Block, *reads: Call) -> list[bytes | RpcFault]:
     """Pin reads to a block; each one's bytes, or the fault by which the contract reverted."""
     pin = {"blockHash": at.hash, "requireCanonical": True}
-    results = endpoint.batch(*(Call(method, [*params, pin]) for method, params in reads))
+    results = endpoint.batch(*(Call(method, [*params, pin]) for method, params in reads), proven=True)
     return [_bytes_or_revert(endpoint, at, result) for result in results]
 
 
@@ -183,7 +191,7 @@ def _bytes_or_revert(endpoint: RpcEndpoint, at: Block, result: Result) -> bytes 
 def _no_app(endpoint: RpcEndpoint, app_contract: str, at: Block) -> Refused | StateUnavailable:
     """Why the allowlist could not be read: never a silent no."""
     (then,) = _read(endpoint, at, Call("eth_getCode", [app_contract]))
-    (result,) = endpoint.batch(Call("eth_getCode", [app_contract, "latest"]))
+    (result,) = endpoint.batch(Call("eth_getCode", [app_contract, "latest"]), proven=True)
     now = _bytes_or_revert(endpoint, at, result)
     if now and not then:
         return StateUnavailable(f"the app contract {app_contract} is younger than block {at.number}")

@@ -4,6 +4,7 @@ from typing import Any, Final, TypeVar
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from service.adapters.bulkhead import Bulkhead, Pause
 from service.adapters.clock import SystemClock
 from service.adapters.http import Reply, exchange, new_client, parse_json, retry_after, transport_faults
 from service.adapters.safe_messages import delete_request_digest
@@ -21,6 +22,8 @@ _ANSWER_BYTES: Final = 8 * 1024 * 1024
 _PAGE: Final = 200  # more is cut silently
 _PAGES: Final = 50
 _ORIGIN_CHARACTERS: Final = 200
+_PAUSE_SECONDS: Final = 1.0
+"""After a 429 that does not say how long."""
 
 
 class TransactionService:
@@ -37,6 +40,7 @@ class TransactionService:
         signer: the proposer, who may also delete.
         api_key: key of the hosted gateway, if any.
         timeout: seconds for one exchange.
+        calls: threads that may be inside calls at once.
         clock: for the hour in deletions, and for expiry dates.
         transport: replaces the network.
 
@@ -52,6 +56,7 @@ class TransactionService:
         signer: Signer,
         api_key: SecretStr | None = None,
         timeout: float = 10.0,
+        calls: int = 4,
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -61,6 +66,8 @@ class TransactionService:
         self._seconds = timeout
         self._clock = clock or SystemClock()
         self._client = new_client(timeout=timeout, transport=transport)
+        self._bulkhead = Bulkhead(f"{_WHO} of chain {chain_id}", _REASON, calls)
+        self._pause = Pause()
         if api_key is not None:
             key = api_key.get_secret_value()
             if not key.isascii() or not key.isprintable():
@@ -174,19 +181,29 @@ class TransactionService:
 
     def _send(self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, json: Any = None) -> Reply:  # noqa: ANN401 - any JSON
         write = method != "GET"
-        with transport_faults(_WHO, _REASON, write=write):
+        self._refuse_while_paused()
+        with self._bulkhead.place(), transport_faults(_WHO, _REASON, write=write):
             request = self._client.build_request(method, self._url + path, params=query, json=json)
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            wait = retry_after(reply.headers, self._clock.now())
+            if wait is not None or reply.status == httpx.codes.TOO_MANY_REQUESTS:
+                self._pause.ask_for(_PAUSE_SECONDS if wait is None else wait)
             raise Unreachable(
                 f"{_WHO}: HTTP {reply.status}",
                 reason=_REASON,
                 outcome_unknown=write and reply.status != httpx.codes.TOO_MANY_REQUESTS,
-                retry_after=retry_after(reply.headers, self._clock.now()),
+                retry_after=wait,
             )
         if reply.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise Unreachable(f"{_WHO}: HTTP {reply.status}: the API key is missing or wrong", reason=_REASON)
         return reply
+
+    def _refuse_while_paused(self) -> None:
+        left = self._pause.left()
+        if left:
+            detail = f"{_WHO}: asked to be left alone for {left:.0f} s more"
+            raise Unreachable(detail, reason=_REASON, retry_after=left)
 
 
 def _list_path(safe: str) -> str:

@@ -146,7 +146,7 @@ def test_allowed_takes_one_http_request(chain: JsonRpcChain, counting: Counting,
     at = head(chain)
     counting.reset()
     chain.allowed(app, HASH_TEXT, DEVICE_TEXT, at)
-    assert (counting.requests, counting.calls) == (1, 3)
+    assert (counting.requests, counting.calls) == (1, 4)  # with the proof that it is this chain
 
 
 def test_state_of_a_dropped_or_unknown_block_is_unavailable(anvil: Anvil, chain: JsonRpcChain, app: str) -> None:

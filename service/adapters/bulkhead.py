@@ -1,0 +1,67 @@
+"""So that one server that stalls, or wants to be left alone, takes no more than its share of the process's threads."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from service.domain.errors import Unreachable
+from service.domain.reasons import Reason
+
+PATIENCE_SECONDS: Final = 0.5
+_AGAIN_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 600.0
+
+
+class Bulkhead:
+    """At most so many calls to one service at once. Who comes above that waits a moment, then is told to come back.
+
+    Args:
+        who: how people call the service.
+        reason: public code of its faults.
+        calls: how many at once, at least one.
+        patience: seconds to wait for a place.
+    """
+
+    def __init__(self, who: str, reason: Reason, calls: int, patience: float = PATIENCE_SECONDS) -> None:
+        self._who = who
+        self._reason = reason
+        self._calls = calls
+        self._patience = patience
+        self._places = threading.BoundedSemaphore(calls)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for as long as the block runs.
+
+        Raises:
+            Unreachable: all are taken; nothing was sent.
+        """
+        if not self._places.acquire(timeout=self._patience):
+            detail = f"{self._who}: {self._calls} calls are under way already, more would hold up other work"
+            raise Unreachable(detail, reason=self._reason, retry_after=_AGAIN_SECONDS)
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
+class Pause:
+    """How long a server asked to be left alone (``Retry-After``).
+
+    Args:
+        monotonic: the time.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._now = monotonic
+        self._over = 0.0
+
+    def ask_for(self, seconds: float) -> None:
+        """It asked for so many seconds from now; of more than ten minutes it gets ten minutes."""
+        self._over = max(self._over, self._now() + min(seconds, _LONGEST_PAUSE_SECONDS))
+
+    def left(self) -> float:
+        """Seconds left, 0 when it may be called."""
+        return max(0.0, self._over - self._now()) if self._over else 0.0

@@ -1,0 +1,43 @@
+"""The allowlist logs of a range of blocks, from one endpoint in pieces, or from several together."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from service.adapters.chain_shapes import facts_of
+from service.adapters.jsonrpc import Call, RpcEndpoint, RpcFault
+from service.adapters.rpc_faults import range_named, too_wide
+from service.domain.chain import TOPICS, ChainFact
+
+_TOPICS: Final = sorted(TOPICS)
+
+
+def read_logs(endpoint: RpcEndpoint, first: int, last: int) -> Sequence[ChainFact]:
+    """What one endpoint has between two heights, both included, in the order of the chain.
+
+    Raises:
+        Unreachable: it does not give even one block, or fails otherwise.
+    """
+    found: list[ChainFact] = []
+    start = first
+    while start <= last:
+        size = endpoint.ranges.size(last - start + 1)
+        end = start + size - 1
+        query = {"fromBlock": hex(start), "toBlock": hex(end), "topics": [_TOPICS]}
+        (result,) = endpoint.batch(Call("eth_getLogs", [query]))
+        if not isinstance(result, RpcFault):
+            with endpoint.shapes():
+                found.extend(facts_of(result, start, end))
+            endpoint.ranges.took(size)
+            start = end + 1
+        elif size > 1 and too_wide(result):
+            endpoint.ranges.refused(size, range_named(result, size))
+        else:
+            raise endpoint.unreachable(result)
+    return found
+
+
+def united(answers: Iterable[Sequence[ChainFact]]) -> Sequence[ChainFact]:
+    """Whatever any endpoint has, in the order of the chain; of what contradicts each other the more frequent first."""
+    counts = Counter(fact for facts in answers for fact in facts)
+    return sorted(counts, key=lambda fact: (fact.block.number, fact.log_index, -counts[fact]))
