@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
+from service.domain.approver import Approver
 from service.domain.chain import Allowed, AppOwnership, Block, ChainFact, ChainView, SafeState
 from service.domain.outcomes import Facts
 from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, Prepared, Running
@@ -113,10 +114,13 @@ class Chain(Protocol):
         """Read the allowlist at one block."""
 
     def ownership(self, app_contract: str, at: Block) -> AppOwnership:
-        """Owner and pending owner of an app contract."""
+        """An app contract and who owns it."""
+
+    def code_hash(self, address: str, at: Block) -> str | None:
+        """``0x``-prefixed keccak-256 of the code at an address, ``None`` where there is none."""
 
     def safe(self, address: str, at: Block) -> SafeState | None:
-        """Version, owners, threshold and nonce, ``None`` where there is no Safe."""
+        """A Safe with its owners, modules and guards, ``None`` where there is no Safe."""
 
     def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
         """Try a call; the revert reason in words, or ``None`` when it would succeed."""
@@ -152,12 +156,13 @@ class RequestIntents(Protocol):
             LeaseLost: another worker took over; the call must not be made.
         """
 
-    def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> Proposal:
+    def join_proposal(self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None) -> Proposal:
         """Join the live proposal of the request's identity, or make one.
 
         Args:
             devices: bytes32 ids that must be allowed beside the hash.
             safe: the Safe that owns the app contract, ``None`` for an external approval.
+            approver: who has to approve, as just read, to be shown; ``None`` leaves what is known.
 
         Raises:
             LeaseLost: as above.

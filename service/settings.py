@@ -41,7 +41,7 @@ class ChainSettings(BaseModel):
     safe_service_url: str = Field(description="Safe Transaction Service, without `/api`")
     safe_service_api_key: SecretStr | None = Field(default=None, description="its API key, for the hosted one")
     safe_app_url: str = Field(default="https://app.safe.global", description="Safe{Wallet}, for links")
-    explorer_url: str | None = Field(default=None, description="block explorer, for links")
+    explorer_url: str | None = Field(default=None, description="block explorer, for links; a well-known chain has one")
 
     @field_validator("finality")
     @classmethod
@@ -105,6 +105,19 @@ class Settings(BaseSettings):
     track_seconds: Seconds = Field(default=5, description="How often a committed update is looked at")
     http_timeout_seconds: Seconds = Field(default=30, description="Timeout of a call to the outside")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
+
+    @field_validator("chains")
+    @classmethod
+    def _names_differ(cls, value: dict[int, ChainSettings]) -> dict[int, ChainSettings]:
+        names = [chain.name for chain in value.values()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two chains are called {', '.join(twice)}")
+        return value
+
+    def short_names(self) -> dict[str, int]:
+        """Ids of the chains by their EIP-3770 short names."""
+        return {chain.name: chain_id for chain_id, chain in self.chains.items()}
 
     @field_validator("public_url")
     @classmethod

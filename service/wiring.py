@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from service.domain.chain_names import explorer_of
 from service.domain.errors import Unreachable
 from service.domain.finality import parse_finality
 from service.settings import PREFIX, Settings, SettingsError
@@ -146,7 +147,7 @@ def for_api(settings: Settings) -> ApiParts:
         clock=SystemClock(),
         api_keys=settings.api_keys,
         chains={
-            chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url)
+            chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url or explorer_of(chain_id))
             for chain_id, chain in settings.chains.items()
         },
     )

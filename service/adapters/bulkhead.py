@@ -1,9 +1,9 @@
 """So that one server that stalls, or wants to be left alone, takes no more than its share of the process's threads."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from types import TracebackType
 from typing import Final
 
 from service.domain.errors import Unreachable
@@ -17,6 +17,10 @@ _LONGEST_PAUSE_SECONDS: Final = 600.0
 class Bulkhead:
     """At most so many calls to one service at once. Who comes above that waits a moment, then is told to come back.
 
+    The moment is counted from when a call last began or ended: where nothing has moved for so long, nobody waits.
+
+    A context: the place is held while its block runs.
+
     Args:
         who: how people call the service.
         reason: public code of its faults.
@@ -29,22 +33,36 @@ class Bulkhead:
         self._reason = reason
         self._calls = calls
         self._patience = patience
-        self._places = threading.BoundedSemaphore(calls)
+        self._places: SimpleQueue[None] = SimpleQueue()  # a semaphore in C: this is on every call's way
+        for _ in range(calls):
+            self._places.put(None)
+        self._moved = 0.0
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place for as long as the block runs.
+    def __enter__(self) -> None:
+        """Take a place.
 
         Raises:
             Unreachable: all are taken; nothing was sent.
         """
-        if not self._places.acquire(timeout=self._patience):
-            detail = f"{self._who}: {self._calls} calls are under way already, more would hold up other work"
-            raise Unreachable(detail, reason=self._reason, retry_after=_AGAIN_SECONDS)
         try:
-            yield
-        finally:
-            self._places.release()
+            self._places.get_nowait()
+        except Empty:
+            self._wait(self._patience - (time.monotonic() - self._moved))
+        self._moved = time.monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        self._moved = time.monotonic()
+        self._places.put(None)
+
+    def _wait(self, seconds: float) -> None:
+        try:
+            self._places.get(timeout=max(0.0, seconds))
+        except Empty:
+            detail = f"{self._who}: {self._calls} calls are under way already, more would hold up other work"
+            raise Unreachable(detail, reason=self._reason, retry_after=_AGAIN_SECONDS) from None
 
 
 class Pause:

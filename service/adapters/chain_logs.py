@@ -6,8 +6,9 @@ from typing import Final
 
 from service.adapters.chain_shapes import facts_of
 from service.adapters.jsonrpc import Call, RpcEndpoint, RpcFault
-from service.adapters.rpc_faults import range_named, too_wide
+from service.adapters.rpc_faults import lacks_state, range_named, too_wide
 from service.domain.chain import TOPICS, ChainFact
+from service.domain.errors import StateUnavailable
 
 _TOPICS: Final = sorted(TOPICS)
 
@@ -16,6 +17,7 @@ def read_logs(endpoint: RpcEndpoint, first: int, last: int) -> Sequence[ChainFac
     """What one endpoint has between two heights, both included, in the order of the chain.
 
     Raises:
+        StateUnavailable: it does not know the blocks.
         Unreachable: it does not give even one block, or fails otherwise.
     """
     found: list[ChainFact] = []
@@ -32,6 +34,8 @@ def read_logs(endpoint: RpcEndpoint, first: int, last: int) -> Sequence[ChainFac
             start = end + 1
         elif size > 1 and too_wide(result):
             endpoint.ranges.refused(size, range_named(result, size))
+        elif lacks_state(result):  # it is behind the others, which is no fault
+            raise StateUnavailable(f"{endpoint.name} has no logs up to block {end}: {result}")
         else:
             raise endpoint.unreachable(result)
     return found

@@ -40,22 +40,33 @@ class Health:
 
     def __init__(self, changed: threading.Condition, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._changed = changed
+        self._lock = threading.Lock()
         self._now = monotonic
         self._pause = Pause(monotonic)
         self._failures = 0
         self._rested_at = 0.0
         self._inside = 0
+        self._entered_at = 0.0
         self._left_behind = 0
         self._left_at = 0.0
 
+    @property
+    def ready(self) -> bool:
+        """Whether all was well the last time; may be out of date at once, ``enter`` knows."""
+        return not self._failures and not self._left_behind and not self._pause.left()
+
     def standing(self) -> tuple[Standing, float]:
         """How it stands, and when its rest is over: sorts endpoints so that the first is the one to ask."""
-        with self._changed:
+        with self._lock:
             if self._is_closed():
                 return Standing.CLOSED, self._rested_at
             if not self._failures:
                 return Standing.READY, 0.0
             return (Standing.DUE if self._now() >= self._rested_at else Standing.RESTING), self._rested_at
+
+    def waited(self) -> float:
+        """Seconds since the last call began."""
+        return self._now() - self._entered_at
 
     def pause(self) -> float:
         """Seconds for which it asked not to be called."""
@@ -63,16 +74,18 @@ class Health:
 
     def enter(self) -> bool:
         """Begin a call; ``False`` when there must be none now."""
-        with self._changed:
+        with self._lock:
             if self._is_closed():
                 return False
             self._inside += 1
+            self._entered_at = self._now()
             return True
 
     def leave(self, fault: Unreachable | None) -> None:
         """End a call: with a fault of the endpoint, or an answer. One that comes far too late is as good as none."""
-        with self._changed:
+        with self._lock:
             self._inside -= 1
+            waited_for = self._failures > 0 or self._left_behind > 0
             late = self._left_behind > 0 and self._now() - self._left_at > LATE_SECONDS
             self._left_behind = max(0, min(self._left_behind - 1, self._inside))
             if fault is not None or late:
@@ -81,11 +94,13 @@ class Health:
                 self._failures = 0
             if fault is not None and fault.retry_after is not None:
                 self._pause.ask_for(fault.retry_after)
-            self._changed.notify_all()
+        if waited_for:
+            with self._changed:
+                self._changed.notify_all()
 
     def leave_behind(self) -> None:
         """A call is not waited for any longer; no other is made before it ends."""
-        with self._changed:
+        with self._lock:
             if not self._left_behind:
                 self._left_at = self._now()
             self._left_behind = min(self._left_behind + 1, self._inside)

@@ -78,7 +78,7 @@ class RpcEndpoints:
             Unreachable: the last endpoint's fault.
             StateUnavailable: likewise.
         """
-        with self._bulkhead.place():
+        with self._bulkhead:
             return self._first(ask, self._order(1))
 
     def each(self, ask: Callable[[RpcEndpoint], T]) -> Answers[T]:
@@ -89,7 +89,7 @@ class RpcEndpoints:
         Raises:
             Unreachable: too many calls are under way.
         """
-        with self._bulkhead.place():
+        with self._bulkhead:
             order = self._order(self.agreement)
             if len(order) == 1:  # needs no other thread: there is nobody to go on with
                 return self._alone(ask, order)
@@ -103,7 +103,7 @@ class RpcEndpoints:
         Raises:
             Unreachable: too many calls are under way.
         """
-        with self._bulkhead.place():
+        with self._bulkhead:
             if len(self._endpoints) == 1:
                 return self._alone(ask, among)
             return self._poll(ask, among, enough, within)
@@ -118,7 +118,7 @@ class RpcEndpoints:
         if self.agreement == 1:
             return self.first(ask)
         tally: Tally[T] = Tally()
-        with self._bulkhead.place():
+        with self._bulkhead:
             faults = agree(Poll(self._pool, ask), self._order(self.agreement), self.agreement, tally)
         if tally.most < self.agreement:
             raise self.undecided(faults)
@@ -195,19 +195,21 @@ class RpcEndpoints:
             return Answers(faults=[fault])
 
     def _order(self, needed: int) -> list[RpcEndpoint]:
-        """Those to ask, best first; when there are too few, those whose call under way may end are waited for."""
+        """Those to ask, best first. When there are too few, a call under way that began just now is waited for."""
         usable = self._usable(needed)
-        if len(usable) < needed and not any(endpoint.health.pause() for endpoint in self._endpoints):
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._usable(needed)) >= needed, PATIENCE_SECONDS)
-            usable = self._usable(needed)
+        if len(usable) < needed:
+            left = PATIENCE_SECONDS - min(one.health.waited() for one in self._endpoints if one not in usable)
+            if left > 0 and not any(endpoint.health.pause() for endpoint in self._endpoints):
+                with self._changed:
+                    self._changed.wait_for(lambda: len(self._usable(needed)) >= needed, left)
+                usable = self._usable(needed)
         return usable
 
     def _usable(self, needed: int) -> list[RpcEndpoint]:
-        def eagerness(endpoint: RpcEndpoint) -> tuple[tuple[Standing, float], bool]:
-            return endpoint.health.standing(), endpoint is not self._preferred
-
-        found = sorted(((*eagerness(endpoint), endpoint) for endpoint in self._endpoints), key=lambda one: one[:2])
+        if all(endpoint.health.ready for endpoint in self._endpoints):  # nearly always
+            return [self._preferred, *(one for one in self._endpoints if one is not self._preferred)]
+        found = [(one.health.standing(), one is not self._preferred, one) for one in self._endpoints]
+        found.sort(key=lambda one: one[:2])
         usable = [endpoint for (standing, _), _, endpoint in found if standing <= Standing.DUE]
         resting = [endpoint for (standing, _), _, endpoint in found if standing is Standing.RESTING]
         return usable + resting[: max(0, needed - len(usable))]

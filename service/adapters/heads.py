@@ -1,7 +1,6 @@
 """Head and final block of a chain, in one HTTP request per endpoint on most ticks."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +89,9 @@ class Heads:
             return view
 
         answers = self._endpoints.each(ask)
+        views = [view for _, view in answers.given]
+        if len(views) >= self._endpoints.agreement and views.count(views[0]) == len(views):
+            return views[0]
         doubts.note(answers)
         known = {endpoint: {b.number: b for b in (view.head, view.final)} for endpoint, view in answers.given}
         head = self._top([_Sight(endpoint, view.head, known[endpoint]) for endpoint, view in answers.given], doubts)
@@ -114,16 +116,29 @@ class Heads:
         answers = self._endpoints.each(ask)
         doubts.note(answers)
         sights = [sight for _, sight in answers.given]
-        head = self._top(sights, doubts)
-        number = max(0, head.number - depth)
-        if number == head.number:
-            return ChainView(head, head)
-        if seen is not None and head == seen.head:
-            return seen  # a block's hash fixes every block below it
-        final = self._at(number, [sight for sight in sights if sight.known.get(head.number) == head], doubts)
-        if final is None:
-            raise self._endpoints.undecided(doubts.faults)
-        return ChainView(head, final)
+        for head in self._tops(sights, doubts):
+            number = max(0, head.number - depth)
+            if number == head.number:
+                return ChainView(head, head)
+            if seen is not None and head == seen.head:
+                return seen  # a block's hash fixes every block below it
+            final = self._below(head, number, sights, doubts)
+            if final is not None:
+                return ChainView(head, final)
+        raise self._endpoints.undecided(doubts.faults)
+
+    def _below(self, head: Block, height: int, sights: Sequence[_Sight], doubts: _Doubts) -> Block | None:
+        """The block at a height of the endpoints whose chains hold the head.
+
+        As many as must agree on the head were asked for it. Where one of them has no good answer for the lower block,
+        the others that are high enough are asked for both.
+        """
+        final = self._at(height, [sight for sight in sights if sight.known.get(head.number) == head], doubts)
+        if final is not None:
+            return final
+        unasked = [s for s in sights if s.top.number > head.number and head.number not in s.known]
+        self._ask(head.number, unasked, len(unasked), doubts)
+        return self._at(height, [sight for sight in sights if sight.known.get(head.number) == head], doubts)
 
     def _top(self, sights: Sequence[_Sight], doubts: _Doubts) -> Block:
         """The highest block that as many as must agree have, in their chains up to their tops.
@@ -131,35 +146,46 @@ class Heads:
         Raises:
             Unreachable, StateUnavailable: there is none.
         """
+        for block in self._tops(sights, doubts):
+            return block
+        raise self._endpoints.undecided(doubts.faults)
+
+    def _tops(self, sights: Sequence[_Sight], doubts: _Doubts) -> Iterator[Block]:
+        """Blocks at the heights of tops that as many as must agree have, from the highest down."""
         heights = sorted((sight.top.number for sight in sights), reverse=True)
         for height in dict.fromkeys(heights[self._endpoints.agreement - 1 :]):
             block = self._at(height, [sight for sight in sights if sight.top.number >= height], doubts)
             if block is not None:
-                return block
-        raise self._endpoints.undecided(doubts.faults)
+                yield block
 
     def _at(self, height: int, sights: Sequence[_Sight], doubts: _Doubts) -> Block | None:
         """The block that as many of them as must agree have at a height; those who did not say yet are asked."""
         block, votes = _most_frequent(height, sights)
         enough = self._endpoints.agreement
-        silent = {sight.endpoint: sight for sight in sights if height not in sight.known}
-        if votes < enough and silent:
-            answers = self._endpoints.these(
-                lambda endpoint: _block_below(endpoint, height),
-                list(silent),
-                enough=enough - votes,
-                within=doubts.seconds,
-            )
-            doubts.note(answers)
-            for endpoint, found in answers.given:
-                silent[endpoint].known[height] = found
+        silent = [sight for sight in sights if height not in sight.known]
+        while votes < enough and self._ask(height, silent, enough - votes, doubts):
             block, votes = _most_frequent(height, sights)
+            silent = [sight for sight in silent if height not in sight.known]
         return block if votes >= enough else None
+
+    def _ask(self, height: int, sights: Sequence[_Sight], enough: int, doubts: _Doubts) -> int:
+        """Ask for the block at a height, until enough answered; how many did."""
+        if not sights:
+            return 0
+        asked = {sight.endpoint: sight for sight in sights}
+        answers = self._endpoints.these(
+            lambda endpoint: _block_below(endpoint, height), list(asked), enough=enough, within=doubts.seconds
+        )
+        doubts.note(answers)
+        for endpoint, found in answers.given:
+            asked[endpoint].known[height] = found
+        return len(answers.given)
 
 
 def _most_frequent(height: int, sights: Sequence[_Sight]) -> tuple[Block | None, int]:
-    said = Counter(sight.known[height] for sight in sights if height in sight.known)
-    return said.most_common(1)[0] if said else (None, 0)
+    said = [sight.known[height] for sight in sights if height in sight.known]
+    best = max(said, key=said.count, default=None)
+    return best, 0 if best is None else said.count(best)
 
 
 def _by(which: str) -> Call:

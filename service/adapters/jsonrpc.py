@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -180,9 +181,14 @@ class RpcEndpoint:
             raise self.nonsense("answers with other ids than the calls'")
         return [found[index] for index in range(len(calls))]
 
+    @cached_property
+    def _parsed_url(self) -> httpx.URL:
+        """Parsed once: that is half of what building a request costs."""
+        return httpx.URL(self._url)
+
     def _post(self, body: object) -> object:
         with transport_faults(self.name, _UNREACHABLE):
-            request = self._client.build_request("POST", self._url, json=body)
+            request = self._client.build_request("POST", self._parsed_url, json=body)
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:
             wait = retry_after(reply.headers, self._clock.now())

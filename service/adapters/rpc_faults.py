@@ -12,15 +12,15 @@ from service.adapters.jsonrpc import RpcFault
 _REVERTED_CODE: Final = 3  # geth and those who follow it
 _WITH_REVERT_DATA: Final = frozenset({_REVERTED_CODE, -32000, -32015})  # -32015: Nethermind, OpenEthereum
 _REVERTED: Final = re.compile(
-    r"(execution )?revert|vm execution error|vm exception|invalid opcode|invalid jump|bad jump|bad instruction"
-    r"|stack (under|over)flow|out of gas",
+    r"(execution )?revert|evm error|vm execution error|vm exception|invalid opcode|invalid jump|bad jump"
+    r"|bad instruction|stack (under|over)flow|out of gas",
     re.IGNORECASE,
 )
 _RESOURCE_NOT_FOUND: Final = -32001  # EIP-1474; EIP-1898 asks for it where the block is unknown
 _LACKS_STATE: Final = re.compile(
     r"header (for hash )?not found|(block|resource|state|header|ancestor).*not (found|available)|unknown (block|header)"
     r"|missing trie node|state.*(unavailable|pruned)|pruned|not (currently )?canonical|out ?of ?range"
-    r"|historical|proof window",
+    r"|historical|proof window|beyond current head",
     re.IGNORECASE,
 )
 

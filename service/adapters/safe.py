@@ -182,7 +182,7 @@ class TransactionService:
     def _send(self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, json: Any = None) -> Reply:  # noqa: ANN401 - any JSON
         write = method != "GET"
         self._refuse_while_paused()
-        with self._bulkhead.place(), transport_faults(_WHO, _REASON, write=write):
+        with self._bulkhead, transport_faults(_WHO, _REASON, write=write):
             request = self._client.build_request(method, self._url + path, params=query, json=json)
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:

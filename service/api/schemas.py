@@ -41,10 +41,26 @@ class Call(_Answer):
 
 
 class SafeLinks(_Answer):
-    """Where owners find the transaction in Safe{Wallet}."""
+    """Where owners find the transaction in Safe{Wallet}, and the Safe in a block explorer."""
 
     safe_app_queue: str | None
     safe_app_transaction: str | None
+    safe_explorer: str | None
+
+
+class SafeFacts(_Answer):
+    """The Safe as the chain had it when a change request last joined the proposal."""
+
+    version: str
+    singleton: str | None = Field(description="The contract that the Safe runs")
+    l2: bool | None = Field(description="Whether it is the variant with events for indexers; null if unpublished")
+    guard: str | None = Field(description="Contract that may refuse every execution")
+    modules: list[str] = Field(description="Contracts that may act for the Safe without its owners")
+    more_modules: bool = Field(description="Whether there are others than those in `modules`")
+    module_guard: str | None = Field(description="Contract that may refuse what modules do")
+    threshold: int
+    owners: list[str]
+    owners_eip3770: list[str] | None
 
 
 class Rejection(_Answer):
@@ -63,6 +79,7 @@ class SafeApproval(_Answer):
     state: ProposalState
     safe: str
     safe_eip3770: str | None = Field(description="The same with the chain's short name in front")
+    safe_facts: SafeFacts | None
     nonce: int | None
     safe_tx_hash: str | None
     target: str | None = Field(description="`to` of the Safe transaction")
@@ -82,6 +99,10 @@ class ExternalApproval(_Answer):
 
     kind: Literal["external"]
     state: ProposalState
+    owner: str | None = Field(description="Owner of the app contract when the request asked; null if it tells none")
+    owner_eip3770: str | None
+    owner_explorer_url: str | None
+    note: str = Field(description="Who has to act")
     target: str = Field(description="The app contract")
     calldata: str | None = Field(description="Calldata of the one call needed; null if `calls` has several")
     calls: list[Call] = Field(description="Everything that the contract's owner has to call, in order")
@@ -149,6 +170,8 @@ class ChangeRequestOut(_Answer):
     cvm: Cvm
     chain: Chain | None
     app_contract: str | None
+    app_contract_eip3770: str | None = Field(description="The same with the chain's short name in front")
+    app_contract_explorer_url: str | None
     device_id: str | None
     compose_hash: str | None
     patch: list[str] | None = Field(description="Names of the members to change")

@@ -58,6 +58,8 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
         raise Refused(proposal.detail or "the proposal failed", reason=Reason.PROPOSAL_REFUSED)
     if proposal is not None and proposal.transaction is not None:
         return _report_approvals(request, proposal.transaction, recheck_seconds)
+    if proposal is not None and proposal.state is ProposalState.EXTERNAL:
+        return Wait(recheck_seconds, Reason.WAITING_FOR_EXTERNAL_APPROVAL)
     return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS)
 
 

@@ -5,6 +5,7 @@ from typing import Final
 from service.domain.chain import SafeState
 from service.domain.errors import Refused
 from service.domain.outcomes import ProposalOutcome
+from service.domain.reasons import Reason
 from service.domain.snapshots import (
     LIVE_SAFE_TRANSACTION,
     Proposal,
@@ -70,6 +71,9 @@ def _post(
             return _queued(safe)
         if safe.nonce > transaction.nonce:
             return _replaced(transaction)
+    if signer.address in safe.owners:
+        # Its signature would be an approval.
+        raise Refused(f"{signer.address} has become an owner of {safe.address}", reason=Reason.PROPOSER_IS_OWNER)
     try:
         queue.post(transaction, signer.sign(transaction.safe_tx_hash), signer.address, origin)
     except Refused:

@@ -7,6 +7,7 @@ from sqlalchemy import and_, case, func, select, update
 from sqlalchemy.orm import Session
 
 from service.domain import calls
+from service.domain.approver import Approver
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Facts, ProposalOutcome
 from service.domain.snapshots import (
@@ -42,7 +43,9 @@ class StoredRequestIntents:
         """See the port."""
         transitions.record(self._database, self._lease, facts)
 
-    def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> ProposalSnapshot:
+    def join_proposal(
+        self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None
+    ) -> ProposalSnapshot:
         """See the port. A proposal that is being withdrawn is returned without joining it: wait until it ended."""
         with self._database.transaction() as session:
             request = self._request(session)
@@ -52,6 +55,8 @@ class StoredRequestIntents:
             row = _live_proposal(session, request, devices) or _new_proposal(
                 self._database, session, request, devices, safe
             )
+            if approver is not None:
+                row.approver = dict(approver.as_json())
             if ProposalState(row.state) in JOINABLE_PROPOSAL and request.proposal_id != row.id:
                 self._request(session, lock=True).proposal_id = row.id
                 session.flush()

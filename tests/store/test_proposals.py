@@ -1,10 +1,16 @@
 """One approval for all who need the same: joining, leaving, and its end."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
+from service.domain.approver import Approver
+from service.domain.chain import AppOwnership, SafeState
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.store.database import Database
+from service.store.proposals import StoredRequestIntents
 from service.store.tables import ChangeRequest, Proposal
 from tests.support import rows
 from tests.support.members import EVIDENCE, every_proposal, join, member, move, snapshot
@@ -18,6 +24,18 @@ class TestJoining:
         assert (joined.state, joined.safe, joined.members) == (ProposalState.POSTING, rows.SAFE, (request_id,))
         assert (joined.app_contract, joined.compose_hash) == (rows.APP, rows.COMPOSE_HASH)
         assert rows.is_due(database, Proposal, joined.id)
+
+    def test_who_approves_is_kept_as_it_was_last_read(self, database: Database, workspace: str):
+        request_ids = [rows.change_request(database, workspace, State.PREPARED) for _ in range(3)]
+        owned = AppOwnership(has_code=True, owner=rows.SAFE, pending_owner=None)
+        safe = SafeState(rows.SAFE, "1.4.1", (rows.OTHER_APP,), 1, 0)
+        before, after = (Approver(owned, replace(safe, guard=guard)) for guard in (None, rows.OTHER_APP))
+        for request_id, approver in zip(request_ids, (before, after, None), strict=True):
+            lease = rows.lease(database, ChangeRequest, request_id)
+            joined = StoredRequestIntents(database, lease).join_proposal((), rows.SAFE, approver)
+            expected = before if approver is before else after
+            stored = rows.read(database, Proposal, joined.id).approver
+            assert stored == json.loads(json.dumps(expected.as_json()))
 
     def test_ten_at_once_share_one(self, database: Database, workspace: str):
         request_ids = [rows.change_request(database, workspace, State.PREPARED) for _ in range(10)]

@@ -6,7 +6,7 @@ from sandbox.anvil import Anvil
 from sandbox.chain.accounts import DEPLOYER, OUTSIDER, OWNERS
 from sandbox.chain.apps import deploy_dstack_app, transfer_to_safe
 from sandbox.chain.local import LocalChain, encode_call
-from sandbox.chain.safes import approve_and_execute, deploy_safe
+from sandbox.chain.safes import DEPLOYMENTS, approve_and_execute, deploy_safe
 from service.adapters.chain import JsonRpcChain
 from service.domain.chain import FactKind, SafeState
 from service.ports import Chain
@@ -49,7 +49,9 @@ class FakeChainWorld(ChainWorld):
         self.chain = self._fake
         self.app, self.safe = APP, SAFE
         owners = tuple(owner.address for owner in OWNERS)
-        self._fake.safes[SAFE] = SafeState(SAFE, "1.4.1", owners, 2, 0)
+        self._fake.safes[SAFE] = SafeState(
+            SAFE, "1.4.1", owners, 2, 0, singleton=DEPLOYMENTS["1.4.1"].singleton, l2=True
+        )
         self._nonce = 0
 
     def log(self, kind: FactKind, value: str) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from service.domain.calls import ADD_COMPOSE_HASH, ADD_DEVICE
+from service.domain.calls import ADD_COMPOSE_HASH, ADD_DEVICE, MULTI_SEND_CALL_ONLY, MULTI_SEND_CODE_HASH
 from service.domain.chain import (
     Allowed,
     AppOwnership,
@@ -34,6 +34,7 @@ class FakeChain(Faulty):
         self.depth = depth
         self.owners: dict[str, AppOwnership] = {APP: AppOwnership(has_code=True, owner=SAFE, pending_owner=None)}
         self.safes: dict[str, SafeState] = {}
+        self.code_hashes: dict[str, str] = {MULTI_SEND_CALL_ONLY: MULTI_SEND_CODE_HASH}
         self.reverts: dict[str, str] = {}
         """Why calls of an app contract revert, whoever sends them."""
         self.lag = 0
@@ -117,10 +118,18 @@ class FakeChain(Faulty):
 
     def ownership(self, app_contract: str, at: Block) -> AppOwnership:
         def effect() -> AppOwnership:
-            self._up_to(at)
-            return self.owners.get(app_contract, AppOwnership(has_code=False, owner=None, pending_owner=None))
+            any_device = self._allowed(app_contract, "", "", at).device
+            known = self.owners.get(app_contract, AppOwnership(False, None, None, is_app=False))
+            return replace(known, allows_any_device=any_device)
 
         return self._call("ownership", effect)
+
+    def code_hash(self, address: str, at: Block) -> str | None:
+        def effect() -> str | None:
+            self._up_to(at)
+            return self.code_hashes.get(address)
+
+        return self._call("code_hash", effect)
 
     def safe(self, address: str, at: Block) -> SafeState | None:
         def effect() -> SafeState | None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from eth_account import Account
 from eth_keys.datatypes import PrivateKey
 
+from service.domain.approver import Approver
 from service.domain.calls import approval_call, rejection_call
 from service.domain.outcomes import Facts
 from service.domain.snapshots import Proposal, SafeTransaction, SafeTransactionKind, SafeTransactionState
@@ -73,6 +74,7 @@ class RecordingRequestIntents:
     def __init__(self, joins: Proposal | None = None) -> None:
         self.recorded: list[Facts] = []
         self.joined: list[tuple[tuple[str, ...], str | None]] = []
+        self.approver: Approver | None = None
         self.error: Exception | None = None
         self._joins = joins
 
@@ -81,10 +83,11 @@ class RecordingRequestIntents:
             raise self.error
         self.recorded.append(facts)
 
-    def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> Proposal:
+    def join_proposal(self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None) -> Proposal:
         if self.error is not None:
             raise self.error
         self.joined.append((devices, safe))
+        self.approver = approver
         return self._joins or proposal(devices=devices, safe=safe)
 
     @property

@@ -1,8 +1,10 @@
 """Approvals that change requests share, and the Safe transactions under them."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.domain.snapshots import (
@@ -20,7 +22,11 @@ _LIVE_APPROVAL = f"kind = 'approval' AND {one_of('state', LIVE_SAFE_TRANSACTION)
 
 
 class Proposal(Leased, Base):
-    """An approval that change requests share: one live row per identity."""
+    """An approval that change requests share: one live row per identity.
+
+    ``approver`` has what was read of the app contract's owner when a request last joined; it is shown, and decides
+    nothing.
+    """
 
     __tablename__ = "proposals"
 
@@ -32,6 +38,7 @@ class Proposal(Leased, Base):
     compose_hash: Mapped[str]
     devices: Mapped[list[str]]
     safe: Mapped[str | None]
+    approver: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     detail: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())

@@ -1,6 +1,7 @@
 """One service that stalls, or asks for a pause, takes no more than its share."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -23,18 +24,18 @@ EMPTY = {"count": 0, "next": None, "previous": None, "results": []}
 
 def test_who_finds_no_place_is_told_to_come_back():
     bulkhead = Bulkhead("the oracle", Reason.RPC_UNREACHABLE, 2, patience=0.01)
-    with bulkhead.place(), bulkhead.place():
-        with pytest.raises(Unreachable, match="the oracle: 2 calls are under way already") as fault, bulkhead.place():
+    with bulkhead, bulkhead:
+        with pytest.raises(Unreachable, match="the oracle: 2 calls are under way already") as fault, bulkhead:
             pass
         assert (fault.value.retry_after, fault.value.outcome_unknown) == (1.0, False)
-    with bulkhead.place(), bulkhead.place():
+    with bulkhead, bulkhead:
         pass
 
 
 def test_a_place_is_given_back_by_a_call_that_fails():
     bulkhead = Bulkhead("the oracle", Reason.RPC_UNREACHABLE, 1, patience=0.01)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), bulkhead.place():
+        with pytest.raises(ZeroDivisionError), bulkhead:
             raise ZeroDivisionError
 
 
@@ -43,7 +44,7 @@ def test_who_waits_a_moment_gets_the_place_that_becomes_free():
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with bulkhead.place():
+        with bulkhead:
             entered.set()
             leave.wait(20)
 
@@ -51,8 +52,22 @@ def test_who_waits_a_moment_gets_the_place_that_becomes_free():
         holding = pool.submit(hold)
         assert entered.wait(20)
         leave.set()
-        with bulkhead.place():
+        with bulkhead:
             assert holding.result(timeout=20) is None
+
+
+def test_where_nothing_moves_nobody_waits():
+    bulkhead = Bulkhead("the oracle", Reason.RPC_UNREACHABLE, 1, patience=0.4)
+
+    def refused_after() -> float:
+        began = time.monotonic()
+        with pytest.raises(Unreachable), bulkhead:
+            pass
+        return time.monotonic() - began
+
+    with bulkhead:
+        assert refused_after() >= 0.3
+        assert [refused_after() < 0.3 for _ in range(5)] == [True] * 5
 
 
 def test_a_pause_ends_and_a_shorter_one_does_not_shorten_it():

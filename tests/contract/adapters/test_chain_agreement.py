@@ -47,6 +47,24 @@ def test_one_of_three_that_lies_about_the_allowlist_is_outvoted(place: int, trut
     assert (f"RPC endpoint {place + 1} of chain 31337" in caplog.text) == (place < 2)  # the third is not asked
 
 
+@every_place
+def test_one_of_three_that_lies_about_owner_and_simulation_is_outvoted(place: int):
+    def owned_by(digit: str) -> Endpoint:
+        return saying(lambda method, _: "0x60" if method == "eth_getCode" else "0x" + "00" * 12 + digit * 40)
+
+    def reverting(words: str) -> Endpoint:
+        return says(3, f"execution reverted: {words}")
+
+    at, owner = Node().block(100), "0x" + "1" * 40
+    with chain_of(*placed(owned_by("2"), [owned_by("1"), owned_by("1")], place), agreement=2) as chain:
+        assert chain.ownership(APP, at).owner == owner
+    would_do: Endpoint = saying(lambda *_: "0x")
+    with chain_of(*placed(would_do, [reverting("GS013"), reverting("GS013 ")], place), agreement=2) as chain:
+        assert chain.simulate(owner, APP, "0x", at) is not None
+    with chain_of(*placed(reverting("no"), [would_do, would_do], place), agreement=2) as chain:
+        assert chain.simulate(owner, APP, "0x", at) is None
+
+
 def test_one_that_lies_is_enough_to_wait_when_another_is_away():
     with (
         chain_of(Node(allowed=True), Node(allowed=False), lambda _: Say(500), agreement=2) as chain,
@@ -116,6 +134,24 @@ def test_a_made_up_block_between_the_heads_of_honest_endpoints_is_passed_over(pl
     liar = Node(height=101, branch="f")
     with chain_of(*placed(liar, honest, place), agreement=2, finality=finality) as chain:
         assert chain.view() == view_at(honest[0], 100)
+
+
+@every_place
+@pytest.mark.parametrize("confirms", [100, 101])
+@pytest.mark.parametrize("below", [None, {"number": "0x5a", "hash": "0x" + "f" * 64}])
+def test_one_that_confirms_a_head_and_lies_about_what_is_below_does_not_stop_the_chain(
+    place: int, confirms: int, below: object
+):
+    honest = [Node(height=101), Node(height=100)]
+
+    def head_only(_method: str, params: list[Any]) -> object:
+        block = honest[0].block(confirms)
+        return {"number": hex(block.number), "hash": block.hash} if params[0] == "latest" else below
+
+    with chain_of(
+        *placed(saying(head_only), honest, place), agreement=2, finality=Confirmations(FINAL_BELOW_HEAD)
+    ) as chain:
+        assert chain.view() in (view_at(honest[0], 100), view_at(honest[0], 101))
 
 
 @both_finalities

@@ -5,7 +5,7 @@ import pytest
 from service.adapters.jsonrpc import RpcFault
 from service.adapters.log_ranges import LogRanges
 from service.adapters.rpc_faults import range_named, too_wide
-from service.domain.errors import Unreachable
+from service.domain.errors import StateUnavailable, Unreachable
 from tests.support.hostile_http import Behaviour, Request, RpcSays, Say
 from tests.support.hostile_rpc import chain_of
 from tests.support.rpc_nodes import Node
@@ -185,3 +185,14 @@ def test_a_refusal_never_asks_for_nothing_and_an_old_one_changes_nothing():
     assert ranges.size(50) == 1
     ranges.refused(40, 30)  # of a call that began before the limit was known
     assert ranges.size(50) == 1
+
+
+def test_an_endpoint_without_the_newest_blocks_is_behind_which_is_no_fault_of_its():
+    behind = RpcSays(-32602, "block range extends beyond current head block")  # geth
+    node, other = Node(most_blocks=0, refusal=behind), Node(logs_at=(95,))
+    with chain_of(node, other) as chain:
+        assert [fact.block.number for fact in chain.facts(91, 100)] == [95]
+        chain.view()
+        assert node.requests == 2  # it does not rest
+    with chain_of(node) as chain, pytest.raises(StateUnavailable, match="no logs up to block 100"):
+        chain.facts(91, 100)

@@ -6,7 +6,7 @@ from service.domain.chain import FactKind, SafeState
 from service.domain.phala_facts import Prepared
 from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
-from tests.support.builders import CHAIN_ID, DEVICE, PATCH, SAFE, VM_UUID, change_request
+from tests.support.builders import CHAIN_ID, DEVICE, PATCH, SAFE, SINGLETON, VM_UUID, change_request
 from tests.support.committing import TRANSACTION
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
@@ -43,7 +43,9 @@ def owners() -> tuple[FakeSigner, FakeSigner, FakeSigner]:
 def chain(owners: tuple[FakeSigner, ...]) -> FakeChain:
     chain = FakeChain()
     addresses = tuple(owner.address for owner in owners)
-    chain.safes[SAFE] = SafeState(address=SAFE, version="1.4.1", owners=addresses, threshold=2, nonce=0)
+    chain.safes[SAFE] = SafeState(
+        address=SAFE, version="1.4.1", owners=addresses, threshold=2, nonce=0, singleton=SINGLETON, l2=True
+    )
     chain.mine((FactKind.DEVICE_ADDED, DEVICE), empty=chain.depth)
     return chain
 

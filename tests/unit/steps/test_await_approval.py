@@ -54,7 +54,11 @@ class TestProposed:
         assert run(proposed()) == IDLE
 
     def test_without_a_transaction_yet(self, run: partial[Outcome]) -> None:
-        assert run(proposed(proposal=proposal(ProposalState.EXTERNAL))) == IDLE
+        assert run(proposed(proposal=proposal(ProposalState.POSTING))) == IDLE
+
+    def test_an_external_approval_is_waited_for_by_its_own_name(self, run: partial[Outcome]) -> None:
+        waits = Wait(RECHECK, Reason.WAITING_FOR_EXTERNAL_APPROVAL)
+        assert run(proposed(proposal=proposal(ProposalState.EXTERNAL))) == waits
 
     @pytest.mark.parametrize(
         ("columns", "state"),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -68,6 +69,19 @@ def test_devices_are_approved_in_one_batch(run: partial[ProposalOutcome], queue:
 
     assert run(both, intents=RecordingProposalIntents(both)) == QUEUED
     assert queue.rows[queue.posts[0]].data == approval_call(APP, COMPOSE_HASH, (DEVICE,)).data
+
+
+def test_a_key_that_became_an_owner_signs_nothing(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue, chain: FakeChain, signer: FakeSigner
+) -> None:
+    safe = chain.safes[SAFE]
+    chain.safes[SAFE] = replace(safe, owners=(*safe.owners, signer.address))
+
+    outcome = run(proposal())
+
+    assert outcome.state is ProposalState.FAILED
+    assert outcome.detail == f"{signer.address} has become an owner of {SAFE}"
+    assert queue.posts == []
 
 
 def test_the_nonce_is_claimed_before_the_post(
