@@ -1,5 +1,6 @@
 """What every room of the tests shares."""
 
+import os
 import signal
 from collections import Counter
 from pathlib import Path
@@ -27,11 +28,20 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by the room it stands in; unit tests reach no network."""
+    """Mark each test by the room it stands in; unit tests reach no network.
+
+    In a parallel run the tests of a file stay together, for what their module sets up, and all flow tests, for the one
+    stack they share. Nothing lasts as long as those: they come first.
+    """
     for item in items:
-        mark = _MARKS.get(item.path.relative_to(_TESTS).parts[0])
+        place = item.path.relative_to(_TESTS)
+        mark = _MARKS.get(place.parts[0])
         if mark is not None:
             item.add_marker(mark)
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group("flow" if place.parts[0] == "flow" else str(place)))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("flow") is None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

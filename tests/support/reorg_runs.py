@@ -207,9 +207,13 @@ class Run:
             if not left:
                 try:
                     self._at_once(branch)
-                except Exception as error:  # a step takes it for its own and goes on
-                    self._broken = error
+                except Exception as error:
+                    self._keep(error)
                     raise
+
+    def _keep(self, error: Exception) -> None:
+        """What is raised inside a step, which takes it for a defect of its own and goes on, is raised at the end."""
+        self._broken = self._broken or error
 
     def _come(self) -> None:
         """What did not come in the middle of a look comes after it."""
@@ -251,6 +255,14 @@ class Run:
     # What must hold
 
     def _witness(self, index: int, transaction_hash: str) -> None:
+        try:
+            self._judge(index, transaction_hash)
+        except AssertionError as wrong:
+            self._keep(wrong)
+            raise
+
+    def _judge(self, index: int, transaction_hash: str) -> None:
+        """A commit is about to be taken: is it one that the chain allows at this moment?"""
         schedule = self._schedules[index]
         call, truth = schedule.call, self._truth
         head = truth.head

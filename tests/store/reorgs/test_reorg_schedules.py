@@ -1,6 +1,6 @@
 """500 random schedules of reorgs: nobody commits on a block that is not final, and no approval is missed.
 
-Each batch tells stories of a chain on which ten change requests wait at once, each for an approval of its own. A
+Each batch tells stories of a chain on which five change requests wait at once, each for an approval of its own. A
 failure names its seed; `COUNTERSIGN_TEST_REORG_SEED=<seed>` replays that story, block for block.
 """
 
@@ -19,14 +19,16 @@ from tests.support.reorg_chain import BranchingChain, InterruptingTransport
 from tests.support.reorg_runs import Counts, Run
 from tests.support.reorg_stories import story
 
-SCHEDULES = 10
-STORIES = 5
+SCHEDULES = 5
+STORIES = 10
 BATCHES = 10
 GENESIS_SECONDS = 1_700_000_000
 
 _REPLAYED = os.environ.get("COUNTERSIGN_TEST_REORG_SEED")
 _BATCHES = [range(batch * STORIES, (batch + 1) * STORIES) for batch in range(BATCHES)]
 _SEEDS = _BATCHES if _REPLAYED is None else [range(int(_REPLAYED), int(_REPLAYED) + 1)]
+# Each batch for itself, so that the processes of a parallel run share them.
+_PARAMETERS = [pytest.param(seeds, marks=pytest.mark.xdist_group(f"reorgs {seeds[0]}")) for seeds in _SEEDS]
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def unwatched_heap() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unwatched_heap")
-@pytest.mark.parametrize("seeds", _SEEDS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
+@pytest.mark.parametrize("seeds", _PARAMETERS, ids=[f"{seeds[0]}-{seeds[-1]}" for seeds in _SEEDS])
 def test_whoever_is_final_commits_and_nobody_else(
     seeds: range,
     chain: BranchingChain,
