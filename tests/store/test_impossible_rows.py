@@ -32,7 +32,7 @@ def _refused(error: pytest.ExceptionInfo[IntegrityError], kind: type[Exception],
         (State.COMMITTED, _SEALED, "committed_holds_no_token"),
         *[
             (state, {column: None}, "prepared_holds_hash_and_token")
-            for state in sorted(_AFTER_PREPARE)
+            for state in _AFTER_PREPARE
             for column in ("vm_uuid", "chain_id", "app_contract", "device_id", "compose_hash", "commit_token_sealed")
         ],
         (State.PREPARED, {"commit_token_fingerprint": None}, "token_has_fingerprint"),
