@@ -27,19 +27,22 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by the room it stands in; unit tests reach no network.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by the room it stands in; unit tests reach no network.
 
     In a parallel run the tests of a file stay together, for what their module sets up, and all flow tests, for the one
-    stack they share. Nothing lasts as long as those: they come first.
+    stack they share.
     """
-    for item in items:
-        place = item.path.relative_to(_TESTS)
-        mark = _MARKS.get(place.parts[0])
-        if mark is not None:
-            item.add_marker(mark)
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group("flow" if place.parts[0] == "flow" else str(place)))
+    place = item.path.relative_to(_TESTS)
+    mark = _MARKS.get(place.parts[0])
+    if mark is not None:
+        item.add_marker(mark)
+    if item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group("flow" if place.parts[0] == "flow" else str(place)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In a parallel run nothing lasts as long as the flow tests: they come first."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.get_closest_marker("flow") is None)
 

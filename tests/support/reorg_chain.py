@@ -22,6 +22,8 @@ _ADDED = "0x" + keccak(text="ComposeHashAdded(bytes32)").hex()
 _REMOVED = "0x" + keccak(text="ComposeHashRemoved(bytes32)").hex()
 _EXECUTED = "0x" + keccak(text="ExecutionSuccess(bytes32,uint256)").hex()
 _GAS = 400_000
+_BASE_FEE = hex(10**9)
+_GAS_PRICE = hex(10**10)
 _ETHER = 10**18
 
 
@@ -63,9 +65,10 @@ class BranchingChain:
         self.heard: Callable[[str, SafeTx, str], None] = lambda _safe, _tx, _hash: None
         """Told of each Safe transaction that is sent: Safe, transaction, safeTxHash."""
         self._local = local
-        self._rpc("anvil_setBlockTimestampInterval", [1])  # the same content on the same parent is the same block
+        self._rpc("anvil_setBlockTimestampInterval", [1])  # not by the clock: a story has the same blocks in each run
         self.parties = tuple(self._party(index) for index in range(parties))
         self._rpc("evm_setAutomine", [False])
+        self._genesis_seconds = int(self._rpc("eth_getBlockByNumber", ["latest", False])["timestamp"], 16) - self.head
         self._start = self._rpc("evm_snapshot")
 
     def _party(self, index: int) -> Party:
@@ -93,10 +96,18 @@ class BranchingChain:
         """One more block."""
         nonces: Counter[str] = Counter()
         if content.mark:
-            transfer = {"from": OUTSIDER.address, "to": OUTSIDER.address, "value": hex(content.mark)}
+            transfer = {
+                "from": OUTSIDER.address,
+                "to": OUTSIDER.address,
+                "value": hex(content.mark),
+                "gasPrice": _GAS_PRICE,
+            }
             self._rpc("eth_sendTransaction", [transfer])
         for deed in content.deeds:
             self._rpc("eth_sendRawTransaction", [self._signed(deed, call(deed), nonces)])
+        # Neither by the clock nor by what was dropped: the same content on the same parent is the same block.
+        self._rpc("anvil_setNextBlockBaseFeePerGas", [_BASE_FEE])
+        self._rpc("evm_setNextBlockTimestamp", [self._genesis_seconds + self.head + 1])
         self._rpc("anvil_mine", ["0x1"])
 
     def _signed(self, deed: Deed, call: DeedCall, ahead: Counter[str]) -> str:

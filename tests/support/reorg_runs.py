@@ -27,7 +27,7 @@ from tests.support.fake_phala import FakePhala
 from tests.support.fake_safe_queue import FakeSafeQueue
 from tests.support.fakes import FakeSigner, FixedClock
 from tests.support.reorg_chain import BranchingChain, DeedCall, InterruptingTransport, Log
-from tests.support.reorg_stories import Branch, Deed, Meanwhile, Observe, Serve, Story
+from tests.support.reorg_stories import Branch, Content, Deed, Meanwhile, Observe, Serve, Story
 from workers import serve
 
 _COMMITTING = [state.value for state in LIVE - {State.COMMITTED}]
@@ -183,11 +183,18 @@ class Run:
                 case Serve():
                     self._serve(move.seconds)
         self._come()
-        for _ in range(3):  # every ring is answered, and every back-off over
-            self._observe()
-            self._serve(60)
+        self._quiet()
+        # What was found in the newest state only counts from its block on: let that become final, too.
+        self._switch(Branch(0, (Content(()),) * self._story.finality))
+        self._quiet()
         if self._broken is not None:
             raise self._broken
+
+    def _quiet(self) -> None:
+        """Until every ring is answered and every back-off over."""
+        for _ in range(3):
+            self._observe()
+            self._serve(60)
 
     def _switch(self, branch: Branch) -> None:
         self._truth.drop(branch.dropped)
