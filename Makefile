@@ -19,7 +19,7 @@ demo: $(READY) ## Carry one change request the whole way in a local world (summa
 	$(BIN)/countersign demo
 
 test: $(READY) ## Run all tests, two at once; choose some with ARGS, as in make test ARGS="tests/unit -x -n 0"
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS)
 
 check: $(READY) ## Lint, formatting, types, import contracts, and what is generated: docs, compiled contracts
 	$(BIN)/ruff check

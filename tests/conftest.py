@@ -7,6 +7,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.support.postgres", "tests.support.redis"]
 
@@ -27,24 +29,35 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test by the room it stands in; unit tests reach no network.
-
-    In a parallel run the tests of a file stay together, for what their module sets up, and all flow tests, for the one
-    stack they share.
-    """
-    place = item.path.relative_to(_TESTS)
-    mark = _MARKS.get(place.parts[0])
-    if mark is not None:
-        item.add_marker(mark)
-    if item.get_closest_marker("xdist_group") is None:
-        item.add_marker(pytest.mark.xdist_group("flow" if place.parts[0] == "flow" else str(place)))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In a parallel run nothing lasts as long as the flow tests: they come first."""
+    """Mark each test by the room it stands in; unit tests reach no network.
+
+    In a parallel run nothing lasts as long as the flow tests: they come first.
+    """
+    for item in items:
+        mark = _MARKS.get(item.path.relative_to(_TESTS).parts[0])
+        if mark is not None:
+            item.add_marker(mark)
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.get_closest_marker("flow") is None)
+
+
+class _Together(LoadScopeScheduling):
+    """Keeps tests in one process that share what is costly to set up."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """All flow tests share a stack, those of a file what their module sets up; batches of reorgs nothing."""
+        path = nodeid.partition("::")[0]
+        if path.startswith("tests/flow/"):
+            return "flow"
+        return nodeid if path.startswith("tests/store/reorgs/") else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """In a parallel run, who runs what."""
+    config.option.loadscopereorder = False
+    return _Together(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

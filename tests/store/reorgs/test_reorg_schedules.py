@@ -27,8 +27,6 @@ GENESIS_SECONDS = 1_700_000_000
 _REPLAYED = os.environ.get("COUNTERSIGN_TEST_REORG_SEED")
 _BATCHES = [range(batch * STORIES, (batch + 1) * STORIES) for batch in range(BATCHES)]
 _SEEDS = _BATCHES if _REPLAYED is None else [range(int(_REPLAYED), int(_REPLAYED) + 1)]
-# Each batch for itself, so that the processes of a parallel run share them.
-_PARAMETERS = [pytest.param(seeds, marks=pytest.mark.xdist_group(f"reorgs {seeds[0]}")) for seeds in _SEEDS]
 
 
 @pytest.fixture
@@ -54,7 +52,7 @@ def unwatched_heap() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unwatched_heap")
-@pytest.mark.parametrize("seeds", _PARAMETERS, ids=[f"{seeds[0]}-{seeds[-1]}" for seeds in _SEEDS])
+@pytest.mark.parametrize("seeds", _SEEDS, ids=[f"{seeds[0]}-{seeds[-1]}" for seeds in _SEEDS])
 def test_whoever_is_final_commits_and_nobody_else(
     seeds: range,
     chain: BranchingChain,
