@@ -98,7 +98,15 @@ class Settings(BaseSettings):
     worker_threads: int = Field(default=8, ge=1, le=64, description="Tasks a worker runs at once")
     sweep_seconds: Seconds = Field(default=1, description="How often due rows are looked for")
     observe_seconds: Seconds = Field(default=5, description="How often a chain is read when no new block rings")
-    safe_poll_seconds: Seconds = Field(default=60, description="How often signatures of a proposal are looked for")
+    safe_poll_seconds: Seconds = Field(
+        default=60, description="How often a proposal's Safe is looked at while there is news; later less often"
+    )
+    safe_requests_per_month: int = Field(
+        default=5000,
+        ge=0,
+        description="Quota of the account at the Safe Transaction Service; looks at Safes' queues get rarer to keep "
+        "it; 0 for none: they are looked at every `safe_poll_seconds`",
+    )
     recheck_seconds: Seconds = Field(
         default=600, description="How often a waiting request reads the allowlist itself, whatever the logs say"
     )

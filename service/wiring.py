@@ -53,12 +53,13 @@ class ApiParts:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Intervals of the steps, in seconds."""
+    """Intervals of the steps, in seconds, and the quota of the Safe Transaction Service (0 for none)."""
 
     observe: float
     safe_poll: float
     recheck: float
     track: float
+    safe_requests_per_month: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,7 @@ def for_worker(settings: Settings) -> WorkerParts:
             safe_poll=settings.safe_poll_seconds,
             recheck=settings.recheck_seconds,
             track=settings.track_seconds,
+            safe_requests_per_month=settings.safe_requests_per_month,
         ),
     )
 

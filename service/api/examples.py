@@ -97,7 +97,12 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
         "calls": [{"to": _APP, "function": "addComposeHash(bytes32)", "argument": _HASH, "calldata": _CALLDATA}],
         "devices": [],
         "confirmations": [_OWNERS[0]],
+        "signatures": [{"owner": _OWNERS[0], "kind": "eip712"}],
+        "contract_signatures": [],
+        "missing": list(_OWNERS[1:]),
         "threshold": 2,
+        "ready": False,
+        "alerts": [],
         "rejection": None,
         "detail": None,
         "links": {

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from service.api import links, schemas
 from service.domain import calls
+from service.domain.alerts import ALERT_ADVICE, AlertCode
 from service.domain.reasons import ADVICE, Reason
+from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionKind, SafeTransactionState
 from service.domain.states import MEANINGS, TERMINAL, State
 from service.store.requests import Approval
@@ -128,8 +131,8 @@ class Representer:
             operation=row.operation if row else None,
             calls=needed,
             devices=proposal.devices,
-            confirmations=row.confirmations if row else [],
-            threshold=row.threshold if row else None,
+            **_signatures(proposal, row),
+            alerts=_alerts(proposal),
             rejection=_rejection(approval.transactions),
             detail=proposal.detail,
             links=schemas.SafeLinks(
@@ -140,6 +143,48 @@ class Representer:
                 safe_explorer=links.explorer_address(chain, proposal.safe),
             ),
         )
+
+
+class _Signatures(TypedDict):
+    confirmations: list[str]
+    signatures: list[schemas.OwnerSignature]
+    contract_signatures: list[str]
+    missing: list[str]
+    threshold: int | None
+    ready: bool
+
+
+def _signatures(proposal: Proposal, row: SafeTransaction | None) -> _Signatures:
+    confirmations = row.confirmations if row else []
+    kinds = row.signature_kinds if row else {}
+    contracts = row.contract_signatures if row else []
+    threshold = row.threshold if row else None
+    owners = proposal.safe_seen["owners"] if proposal.safe_seen else []
+    return _Signatures(
+        confirmations=confirmations,
+        signatures=[
+            schemas.OwnerSignature(owner=owner, kind=SignatureKind(kinds[owner]))
+            for owner in confirmations
+            if owner in kinds
+        ],
+        contract_signatures=contracts,
+        missing=[owner for owner in owners if owner not in confirmations and owner not in contracts],
+        threshold=threshold,
+        ready=(
+            row is not None
+            and row.state == SafeTransactionState.QUEUED
+            and threshold is not None
+            and len(confirmations) >= threshold
+        ),
+    )
+
+
+def _alerts(proposal: Proposal) -> list[schemas.AlertOut]:
+    return [
+        schemas.AlertOut(code=code, message=one["message"], advice=ALERT_ADVICE[code])
+        for one in proposal.alerts
+        for code in (AlertCode(one["code"]),)
+    ]
 
 
 def event(row: Event) -> schemas.EventOut:

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.domain.alerts import AlertCode
 from service.domain.reasons import Reason
+from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionState
 from service.domain.states import State
 
@@ -72,6 +74,25 @@ class Rejection(_Answer):
     note: str
 
 
+class OwnerSignature(_Answer):
+    """A verified signature of a current owner."""
+
+    owner: str
+    kind: SignatureKind = Field(
+        description="`eip712`, `eth_sign`, or `approved_hash` for one given on chain with `approveHash`"
+    )
+
+
+class AlertOut(_Answer):
+    """Something about the approval that wants a person's eyes."""
+
+    model_config = ConfigDict(title="Alert")
+
+    code: AlertCode
+    message: str
+    advice: str
+
+
 class SafeApproval(_Answer):
     """An approval by a Safe's owners. Members of the Safe transaction are null until it is made."""
 
@@ -87,8 +108,15 @@ class SafeApproval(_Answer):
     operation: int | None = Field(description="0 CALL, 1 DELEGATECALL (only the canonical MultiSendCallOnly)")
     calls: list[Call] = Field(description="What reaches the app contract, in order")
     devices: list[str] = Field(description="Devices that the transaction allows beside the hash")
-    confirmations: list[str] = Field(description="Owners whose signature was verified")
+    confirmations: list[str] = Field(description="Current owners whose signature was verified")
+    signatures: list[OwnerSignature] = Field(description="The same with the kind of each signature")
+    contract_signatures: list[str] = Field(
+        description="Current owners with a contract's signature (EIP-1271), which is not verified here and not counted"
+    )
+    missing: list[str] = Field(description="Current owners who have not signed")
     threshold: int | None
+    ready: bool = Field(description="Whether enough owners signed and one of them can execute it")
+    alerts: list[AlertOut] = Field(description="Oldest first; each was sent as `change_request.alert`")
     rejection: Rejection | None
     detail: str | None
     links: SafeLinks

@@ -3,6 +3,7 @@
 Event topics of DstackApp: nothing is indexed, the value is the log's data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -104,6 +105,34 @@ class SafeState:
     modules: tuple[str, ...] = ()
     more_modules: bool = False
     module_guard: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SafeExecution:
+    """One ``ExecutionSuccess`` or ``ExecutionFailure`` of a Safe: a transaction that used up a nonce.
+
+    Attributes:
+        safe_tx_hash: ``0x``-prefixed bytes32, lower case.
+        success: whether its call succeeded.
+        transaction_hash: the chain's transaction that executed it.
+    """
+
+    safe_tx_hash: str
+    success: bool
+    transaction_hash: str
+    block: Block
+
+
+def execution_at(executions: Sequence[SafeExecution], nonce: int, next_nonce: int) -> SafeExecution | None:
+    """The execution that used ``nonce``, ``None`` when the logs do not reach back to it.
+
+    Args:
+        executions: of one Safe in the order of the chain, up to the block at which ``next_nonce`` was read.
+        nonce: below ``next_nonce``.
+        next_nonce: the Safe's nonce at that block. Each execution used one nonce, so counting from the end finds it.
+    """
+    back = next_nonce - nonce
+    return executions[-back] if 0 < back <= len(executions) else None
 
 
 @dataclass(frozen=True, slots=True)
