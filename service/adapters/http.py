@@ -69,18 +69,27 @@ def exchange(
     Raises:
         httpx.HTTPError: no answer, a broken one, or one that took too long.
     """
-    deadline = time.monotonic() + seconds
     response = client.send(request, stream=True)
+    if not inflate:
+        response.headers.pop("content-encoding", None)  # httpx picks its decoder by it when the body is read
+    return read_reply(response, limit=limit, seconds=seconds)
+
+
+def read_reply(response: httpx.Response, *, limit: int, seconds: float) -> Reply:
+    """Read an answer whose head is there, at most ``limit`` bytes and for at most about ``seconds``; and close it.
+
+    Raises:
+        httpx.HTTPError: it broke off, or took too long.
+    """
+    deadline = time.monotonic() + seconds
     try:
-        if not inflate:
-            response.headers.pop("content-encoding", None)  # httpx picks its decoder by it when the body is read
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > limit:
                 break
             if time.monotonic() > deadline:
-                raise httpx.ReadTimeout("the answer took too long", request=request)
+                raise httpx.ReadTimeout("the answer took too long", request=response.request)
     finally:
         response.close()
     return Reply(response.status_code, response.headers, bytes(body[:limit]), len(body) <= limit)
