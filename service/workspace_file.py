@@ -1,18 +1,13 @@
 """The JSON file that describes a workspace to ``countersign workspace apply``."""
 
-import base64
-import binascii
 from typing import Annotated
 
 from eth_utils.address import is_checksum_address
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from service.domain.webhook_signature import SECRET_PREFIX
+from service.domain.webhook_signature import LONGEST_KEY, SECRET_PREFIX, SHORTEST_KEY, valid_secret
 from service.settings import SettingsError
 from service.store.workspaces import WorkspaceSpec
-
-_SHORTEST_KEY = 24
-_LONGEST_KEY = 64
 
 
 def _checksummed(value: str) -> str:
@@ -22,13 +17,8 @@ def _checksummed(value: str) -> str:
 
 
 def _webhook_secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    try:
-        key = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error:
-        key = b""
-    if not text.startswith(SECRET_PREFIX) or not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
-        raise ValueError(f"must be {SECRET_PREFIX} followed by base64 of {_SHORTEST_KEY} to {_LONGEST_KEY} bytes")
+    if not valid_secret(value.get_secret_value()):
+        raise ValueError(f"must be {SECRET_PREFIX} followed by base64 of {SHORTEST_KEY} to {LONGEST_KEY} bytes")
     return value
 
 

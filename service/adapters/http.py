@@ -54,9 +54,7 @@ def new_client(*, timeout: float, transport: httpx.BaseTransport | None = None) 
     return httpx.Client(timeout=timeout, transport=transport, follow_redirects=False, cookies=no_cookies)
 
 
-def exchange(
-    client: httpx.Client, request: httpx.Request, *, limit: int, seconds: float, inflate: bool = True
-) -> Reply:
+def exchange(client: httpx.Client, request: httpx.Request, *, limit: int, seconds: float) -> Reply:
     """Send a request and read its answer, at most ``limit`` bytes and for at most about ``seconds``.
 
     Args:
@@ -64,7 +62,6 @@ def exchange(
         request: what.
         limit: bytes of the body to keep.
         seconds: for the body; connecting and the head have the client's timeouts.
-        inflate: undo a ``Content-Encoding``; not for receivers who may send a few bytes that inflate to gigabytes.
 
     Raises:
         httpx.HTTPError: no answer, a broken one, or one that took too long.
@@ -72,8 +69,6 @@ def exchange(
     deadline = time.monotonic() + seconds
     response = client.send(request, stream=True)
     try:
-        if not inflate:
-            response.headers.pop("content-encoding", None)  # httpx picks its decoder by it when the body is read
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk

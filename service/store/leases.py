@@ -13,13 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.store.database import Database
-from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
+from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookEndpoint
 
 LEASE = text("interval '15 seconds'")
 RENEW_SECONDS = 5.0
 RING_AGAIN = text("interval '10 seconds'")
 
-LeasedTable = type[ChangeRequest] | type[Proposal] | type[ChainCursor] | type[WebhookDelivery]
+LeasedTable = type[ChangeRequest] | type[Proposal] | type[ChainCursor] | type[WebhookEndpoint]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def key_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
         ChangeRequest: ChangeRequest.id,
         Proposal: Proposal.id,
         ChainCursor: ChainCursor.chain_id,
-        WebhookDelivery: WebhookDelivery.id,
+        WebhookEndpoint: WebhookEndpoint.id,
     }
     return keys[table]
 
@@ -82,8 +82,16 @@ def due_again(lease: Lease, seconds: float) -> ColumnElement[datetime]:
     return case((rang, now), else_=now + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds)))
 
 
-def ring_due(database: Database, table: LeasedTable, limit: int) -> list[tuple[Any, str]]:
+def ring_due(
+    database: Database, table: LeasedTable, limit: int, *conditions: ColumnElement[bool]
+) -> list[tuple[Any, str]]:
     """Rows that are due, that nobody holds, and that nobody rang for lately; they are stamped as rung.
+
+    Args:
+        database: where.
+        table: which kind.
+        limit: at most so many.
+        conditions: what else must hold.
 
     Returns:
         (id, state) of each; the state is empty for tables without one.
@@ -96,6 +104,7 @@ def ring_due(database: Database, table: LeasedTable, limit: int) -> list[tuple[A
             table.due_at <= func.now(),
             or_(table.lease_until.is_(None), table.lease_until < func.now()),
             or_(table.rung_at.is_(None), table.rung_at < func.now() - RING_AGAIN),
+            *conditions,
         )
         .order_by(table.due_at)
         .limit(limit)

@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
+from service.adapters.webhook_guard import WebhookGuard
 from service.api import problem_pages, problems
 from service.api.app import create_app
 from service.api.bodies import SubmitBody
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parents[3]
 def document() -> Json:
     """The document as it is served; nothing is connected to."""
     database = Database(make_engine("postgresql://nobody@localhost/none"), rows.sealer())
-    app = create_app(ApiParts(database, FixedClock(), {"acme": SecretStr("key")}, {}))
+    app = create_app(ApiParts(database, FixedClock(), {"acme": SecretStr("key")}, {}, WebhookGuard()))
     described: Json = json.loads(json.dumps(app.openapi()))
     return described
 
