@@ -181,9 +181,8 @@ def _apply(session: Session, results: Sequence[Result]) -> None:
     arrived = [(result.delivery_id, result.attempt.at) for result in results if result.attempt.succeeded]
     if arrived:
         ids, times = zip(*arrived, strict=True)
-        done = func.unnest(
-            literal(list(ids), ARRAY(Text)), literal(list(times), ARRAY(DateTime(timezone=True)))
-        ).table_valued("id", "at", name="done")
+        arrays = (literal(list(ids), ARRAY(Text)), literal(list(times), ARRAY(DateTime(timezone=True))))
+        done = func.unnest(*arrays).table_valued("id", "at", name="done").render_derived()
         delivered = {"state": DeliveryState.DELIVERED, "delivered_at": done.c.at, "due_at": None}
         _update(session, WebhookDelivery.id == done.c.id, tries | delivered)
     for result in results:
