@@ -138,7 +138,7 @@ def workspace_apply(
         text = sys.stdin.read() if str(file) == "-" else file.read_text()
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
-    spec = read(text)
+    spec = read(text, settings.short_names())
     guard = webhook_guard(settings)
     for number, (url, _) in enumerate(spec.webhooks):
         try:
