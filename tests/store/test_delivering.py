@@ -53,12 +53,12 @@ def worker(database: Database, poster: HttpPoster, clock: Clock) -> WorkerParts:
     )  # fmt: skip
 
 
-def tell(database: Database, request_id: str, message: str) -> None:
+def tell(database: Database, request_id: str, message: str, now: datetime = rows.NOW) -> None:
     """Append an event to a change request."""
     rows.shift(database, ChangeRequest, request_id, due_at=-1)
     lease = rows.lease(database, ChangeRequest, request_id)
     wait = Wait(0, Reason.PHALA_BUSY, notices=((Notice.ALERT, {"message": message}),))
-    transitions.apply(database, lease, State.RECEIVED, wait, rows.NOW)
+    transitions.apply(database, lease, State.RECEIVED, wait, now)
 
 
 def endpoint_id(database: Database) -> str:
@@ -122,8 +122,8 @@ class Simulation:
 
     def __init__(self, database: Database, poster: HttpPoster, endpoint: str) -> None:
         self._database = database
-        self._clock = FixedClock(rows.NOW)
-        self._parts = worker(database, poster, self._clock)
+        self.clock = FixedClock(rows.NOW)
+        self._parts = worker(database, poster, self.clock)
         self._endpoint = endpoint
         self.seconds = 0.0
 
@@ -150,7 +150,7 @@ class Simulation:
     def _pass(self, seconds: float) -> None:
         """Let time pass: in the database all that is due comes nearer."""
         self.seconds += seconds
-        self._clock.advance(seconds=seconds)
+        self.clock.advance(seconds=seconds)
         nearer = timedelta(seconds=seconds)
         with self._database.transaction() as session:
             for table in (WebhookDelivery, WebhookEndpoint):
@@ -176,12 +176,12 @@ def test_a_receiver_that_is_down_for_72_hours_gets_everything_in_order(
             _move(database, endpoint, _closed_port())
         for hours, request_id in zip(range(0, 72, 6), itertools.cycle(requests), strict=False):
             simulation.run(60 + hours * HOUR)
-            tell(database, request_id, f"during hour {hours}")
+            tell(database, request_id, f"during hour {hours}", simulation.clock.now())
         simulation.run(60 + 72 * HOUR)
         tried = len(server.requests)
         up = True
         _move(database, endpoint, server.url)
-        tell(database, requests[1], "after")
+        tell(database, requests[1], "after", simulation.clock.now())
         simulation.run(60 + 72 * HOUR + sum(WEBHOOK_RETRY_SECONDS))
         arrived = [request.json()["data"] for request in server.requests[tried:]]
     assert {one.state for one in rows.deliveries(database)} == {"delivered"}
