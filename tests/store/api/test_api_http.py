@@ -29,11 +29,13 @@ HOOKS = "/v1/webhook-endpoints"
 HOOK = f"{HOOKS}/ep_{'0' * 32}"
 DELIVERY = f"dlv_{'0' * 32}"
 ROUTES = [
+    ("GET", "/v1/chains"),
     ("POST", PATH),
     ("GET", PATH),
     ("GET", UNKNOWN),
     ("GET", f"{UNKNOWN}/events"),
     ("POST", f"{UNKNOWN}/cancel"),
+    ("POST", f"{UNKNOWN}/refresh"),
     ("GET", "/v1/events"),
     ("POST", HOOKS),
     ("GET", HOOKS),

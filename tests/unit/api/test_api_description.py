@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from service.adapters.webhook_guard import WebhookGuard
 from service.api import problem_pages, problems
 from service.api.app import create_app
-from service.api.bodies import SubmitBody
+from service.api.bodies import RefreshBody, SubmitBody
 from service.api.patch import PatchMembers
 from service.api.problems import MEDIA_TYPE, PROBLEMS, ProblemType
 from service.api.routers.change_requests import EventsQuery, ListQuery, ReadQuery
@@ -34,7 +34,7 @@ Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]
 BODIES: dict[str, type[BaseModel]] = {
     model.__name__: model
-    for model in (SubmitBody, CreateEndpointBody, UpdateEndpointBody, RotateSecretBody, ReplayBody)
+    for model in (SubmitBody, RefreshBody, CreateEndpointBody, UpdateEndpointBody, RotateSecretBody, ReplayBody)
 }
 
 
@@ -78,7 +78,8 @@ def test_every_body_has_valid_examples(document: Json):
         assert len(examples(document, content)) == 2
         for value in examples(document, content):
             check(document, content["schema"], value)
-            model = BODIES[content["schema"]["$ref"].rpartition("/")[2]]
+            (reference,) = re.findall(r"#/components/schemas/(\w+)", json.dumps(content["schema"]))
+            model = BODIES[reference]
             model.model_validate(value)
 
 
@@ -119,7 +120,7 @@ def test_the_page_has_every_problem():
 
 
 def test_the_guide_names_every_member():
-    guide = (ROOT / "docs/api.md").read_text()
+    guide = "".join((ROOT / "docs" / page).read_text() for page in ("api.md", "webhooks.md"))
     queries = (ReadQuery, ListQuery, EventsQuery, DeliveriesQuery, FeedQuery)
     members = {*PatchMembers.__annotations__} | {name for body in BODIES.values() for name in body.model_fields}
     members |= {name for query in queries for name in query.model_fields}

@@ -1,13 +1,13 @@
 """Webhook endpoints with a life of their own, deliveries in order, a feed of events.
 
-Revision: 0007
+Revision: 0006
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0002"
+revision = "0006"
+down_revision = "0005"
 
 _TIMES = (
     "last_success_at",
