@@ -29,6 +29,8 @@ QUICK = {
     "COUNTERSIGN_RECHECK_SECONDS": "10",
     "COUNTERSIGN_TRACK_SECONDS": "0.5",
     "COUNTERSIGN_WORKER_THREADS": "4",
+    # Receivers listen on this machine, without TLS.
+    "COUNTERSIGN_WEBHOOK_ALLOWED_HOSTS": '["127.0.0.1"]',
 }
 """Settings of a local world, where nobody counts requests and everybody waits for the end."""
 

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSettings
 
 from service.domain.finality import parse_finality
+from service.domain.webhook_urls import AllowList
 
 PREFIX = "COUNTERSIGN_"
 _KEY_BYTES = 32
@@ -112,6 +113,14 @@ class Settings(BaseSettings):
     )
     track_seconds: Seconds = Field(default=5, description="How often a committed update is looked at")
     http_timeout_seconds: Seconds = Field(default=30, description="Timeout of a call to the outside")
+    webhook_allowed_hosts: list[str] = Field(
+        default=[],
+        description="Receivers of webhooks that need not be public, as a JSON array of host names, addresses and "
+        'networks, such as `["hooks.internal", "10.20.0.0/16"]`; the hosts named may be `http`',
+    )
+    webhook_disable_seconds: Seconds = Field(
+        default=5 * 86400, description="An endpoint whose deliveries all failed for so long is disabled"
+    )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
 
     @field_validator("chains")
@@ -131,6 +140,12 @@ class Settings(BaseSettings):
     @classmethod
     def _no_slash(cls, value: str) -> str:
         return value.rstrip("/")
+
+    @field_validator("webhook_allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        AllowList.of(value)
+        return value
 
     def need(self, name: str) -> SecretStr:
         """A secret that this process cannot do without.

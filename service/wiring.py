@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from service.domain.chain_names import explorer_of
 from service.domain.errors import Unreachable
 from service.domain.finality import parse_finality
+from service.domain.webhook_urls import AllowList
 from service.settings import PREFIX, Settings, SettingsError
 from service.store import migrate, workspaces
 from service.store.database import Database, DatabaseFault, faults_in_one_line, make_engine
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from service.adapters.chain import JsonRpcChain
     from service.adapters.safe import TransactionService
+    from service.adapters.webhook_guard import WebhookGuard
     from service.ports import Clock, Phala, Poster, Signer
 
 
@@ -49,6 +51,7 @@ class ApiParts:
     clock: Clock
     api_keys: Mapping[str, SecretStr]
     chains: Mapping[int, ChainLinks]
+    webhook_guard: WebhookGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Timings:
     recheck: float
     track: float
     safe_requests_per_month: int = 0
+    webhook_disable: float = 5 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,15 @@ def for_api(settings: Settings) -> ApiParts:
             chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url or explorer_of(chain_id))
             for chain_id, chain in settings.chains.items()
         },
+        webhook_guard=webhook_guard(settings),
     )
+
+
+def webhook_guard(settings: Settings) -> WebhookGuard:
+    """Says where webhooks may go."""
+    from service.adapters.webhook_guard import WebhookGuard  # noqa: PLC0415 - adapters are imported where needed
+
+    return WebhookGuard(AllowList.of(settings.webhook_allowed_hosts))
 
 
 def for_worker(settings: Settings) -> WorkerParts:
@@ -193,7 +205,7 @@ def for_worker(settings: Settings) -> WorkerParts:
         chains=_checked_chains(settings),
         queues=queues,
         signer=signer,
-        poster=HttpPoster(),
+        poster=HttpPoster(webhook_guard(settings)),
         phala=PhalaAccounts(database, settings.http_timeout_seconds),
         timings=Timings(
             observe=settings.observe_seconds,
@@ -201,6 +213,7 @@ def for_worker(settings: Settings) -> WorkerParts:
             recheck=settings.recheck_seconds,
             track=settings.track_seconds,
             safe_requests_per_month=settings.safe_requests_per_month,
+            webhook_disable=settings.webhook_disable_seconds,
         ),
     )
 

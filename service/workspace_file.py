@@ -1,7 +1,5 @@
 """The JSON file that describes a workspace to ``countersign workspace apply``."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -18,12 +16,10 @@ from pydantic import (
 )
 
 from service.domain import chain_names
-from service.domain.webhook_signature import SECRET_PREFIX
+from service.domain.webhook_signature import LONGEST_KEY, SECRET_PREFIX, SHORTEST_KEY, valid_secret
 from service.settings import SettingsError
 from service.store.workspaces import WorkspaceSpec
 
-_SHORTEST_KEY = 24
-_LONGEST_KEY = 64
 _SHORT_NAMES = "short_names"
 
 
@@ -34,13 +30,8 @@ def _checksummed(value: str) -> str:
 
 
 def _webhook_secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    try:
-        key = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error:
-        key = b""
-    if not text.startswith(SECRET_PREFIX) or not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
-        raise ValueError(f"must be {SECRET_PREFIX} followed by base64 of {_SHORTEST_KEY} to {_LONGEST_KEY} bytes")
+    if not valid_secret(value.get_secret_value()):
+        raise ValueError(f"must be {SECRET_PREFIX} followed by base64 of {SHORTEST_KEY} to {LONGEST_KEY} bytes")
     return value
 
 
@@ -48,8 +39,8 @@ Address = Annotated[str, AfterValidator(_checksummed)]
 
 
 def _phala_secret(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < _SHORTEST_KEY:
-        raise ValueError(f"must have at least {_SHORTEST_KEY} characters; give it with its whsec_")
+    if len(value.get_secret_value()) < SHORTEST_KEY:
+        raise ValueError(f"must have at least {SHORTEST_KEY} characters; give it with its whsec_")
     return value
 
 

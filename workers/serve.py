@@ -7,17 +7,15 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from secrets import token_hex
-from typing import TYPE_CHECKING
 
 from service.domain import snapshots as domain
 from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreachable
 from service.domain.origin import approval_origin, rejection_origin
 from service.domain.outcomes import Outcome, ProposalOutcome, Wait, stop
 from service.domain.reasons import Reason
-from service.domain.schedules import SafePace, safe_service_backoff, step_backoff, webhook_retry_after
+from service.domain.schedules import SafePace, safe_service_backoff, step_backoff
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
-from service.domain.webhook_signature import headers
 from service.ports import Phala
 from service.steps.approval import chain_of
 from service.steps.await_approval import await_approval
@@ -32,16 +30,14 @@ from service.steps.tidy import tidy
 from service.steps.track import track
 from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
-from service.store import leases, observations, outbox, proposals, snapshots, transitions
+from service.store import leases, observations, proposals, snapshots, transitions
 from service.store.leases import Lease, LeasedTable
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
 from service.store.sealing import SealingError
-from service.store.tables import ChangeRequest, Proposal, WebhookDelivery
+from service.store.tables import ChangeRequest, Proposal, WebhookEndpoint
 from service.wiring import WorkerParts
+from workers.deliver import deliver
 from workers.verbs import PROPOSAL_VERBS
-
-if TYPE_CHECKING:
-    from service.ports import Answer
 
 SEALED_AGAIN_SECONDS = 60.0
 
@@ -251,36 +247,7 @@ def serve_chain(parts: WorkerParts, chain_id: int) -> Sequence[tuple[str, State]
         )
 
 
-def serve_delivery(parts: WorkerParts, delivery_id: str) -> None:
-    """Try one webhook delivery and record what came of it."""
-    with _leased(parts, WebhookDelivery, delivery_id) as lease:
-        if lease is None:
-            return
-        try:
-            delivery = outbox.load(parts.database, lease)
-        except SealingError as error:
-            log.warning("a webhook secret cannot be opened: %s", error)
-            attempt = outbox.Attempt(at=parts.clock.now(), duration_ms=0, status=None, detail=str(error))
-            outbox.record(parts.database, lease, attempt, SEALED_AGAIN_SECONDS)
-            return
-        started = parts.clock.now()
-        signed = headers(delivery.secret.get_secret_value(), delivery.event_id, int(started.timestamp()), delivery.body)
-        answer: Answer | None = None
-        try:
-            answer = parts.poster.post(delivery.url, {**signed, "content-type": "application/json"}, delivery.body)
-            detail = answer.excerpt
-        except Unreachable as error:
-            detail = error.detail
-        except Exception as error:  # as above
-            log.exception("a webhook could not be sent", extra={"row": delivery.id})
-            detail = type(error).__name__
-        elapsed = parts.clock.now() - started
-        attempt = outbox.Attempt(
-            at=started,
-            duration_ms=int(elapsed.total_seconds() * 1000),
-            status=answer.status if answer else None,
-            detail=detail,
-        )
-        jitter = int(delivery.id[-4:], 16) / 0xFFFF
-        retry = webhook_retry_after(delivery.failed_attempts + 1, answer.retry_after if answer else None, jitter=jitter)
-        outbox.record(parts.database, lease, attempt, retry)
+def serve_endpoint(parts: WorkerParts, endpoint_id: str) -> bool:
+    """Send what is due at a webhook endpoint for a while; whether more is due at once."""
+    with _leased(parts, WebhookEndpoint, endpoint_id) as lease:
+        return lease is not None and deliver(parts, lease)

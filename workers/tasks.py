@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,8 +13,8 @@ from kombu.exceptions import OperationalError
 from service.domain.errors import LeaseLost
 from service.domain.snapshots import ProposalState
 from service.domain.states import TERMINAL, State
-from service.store import heartbeats, leases
-from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
+from service.store import heartbeats, leases, outbox
+from service.store.tables import ChainCursor, ChangeRequest, Proposal
 from service.wiring import WorkerParts
 from workers import serve
 from workers.app import SWEEP_TASK
@@ -72,9 +73,24 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
     def chain(chain_id: int) -> None:
         look_and_ring(parts(), bell, chain_id)
 
+    _register_delivery(app, parts, bell)
+
+
+def _register_delivery(app: Celery, parts: Callable[[], WorkerParts], bell: Doorbell) -> None:
+    # Slow receivers must not take every thread from the change requests.
+    seats = threading.Semaphore(max(1, app.conf.worker_concurrency // 2))
+
     @app.task(name=DELIVERY_TASK)  # type: ignore[untyped-decorator]  # likewise
-    def delivery(delivery_id: str) -> None:
-        _unless_taken_over(serve.serve_delivery, parts(), delivery_id)
+    def delivery(endpoint_id: str) -> None:
+        if not seats.acquire(blocking=False):
+            outbox.not_now(parts().database, endpoint_id)
+            return
+        try:
+            more = _unless_taken_over(serve.serve_endpoint, parts(), endpoint_id)
+        finally:
+            seats.release()
+        if more:
+            bell.ring(DELIVERY_TASK, Verb.DELIVER, endpoint_id)
 
 
 def _unless_taken_over(serve_row: Callable[[WorkerParts, Id], Result], parts: WorkerParts, row_id: Id) -> Result | None:
@@ -126,7 +142,7 @@ def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:
     for row_id, _ in leases.ring_due(database, ChainCursor, SWEEP_LIMIT):
         bell.ring(CHAIN_TASK, Verb.OBSERVE, row_id)
         rung += 1
-    for row_id, _ in leases.ring_due(database, WebhookDelivery, SWEEP_LIMIT):
-        bell.ring(DELIVERY_TASK, Verb.DELIVER, row_id)
+    for endpoint_id in outbox.ring_due(database, SWEEP_LIMIT):
+        bell.ring(DELIVERY_TASK, Verb.DELIVER, endpoint_id)
         rung += 1
     return rung

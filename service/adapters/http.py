@@ -54,9 +54,7 @@ def new_client(*, timeout: float, transport: httpx.BaseTransport | None = None) 
     return httpx.Client(timeout=timeout, transport=transport, follow_redirects=False, cookies=no_cookies)
 
 
-def exchange(
-    client: httpx.Client, request: httpx.Request, *, limit: int, seconds: float, inflate: bool = True
-) -> Reply:
+def exchange(client: httpx.Client, request: httpx.Request, *, limit: int, seconds: float) -> Reply:
     """Send a request and read its answer, at most ``limit`` bytes and for at most about ``seconds``.
 
     Args:
@@ -64,7 +62,6 @@ def exchange(
         request: what.
         limit: bytes of the body to keep.
         seconds: for the body; connecting and the head have the client's timeouts.
-        inflate: undo a ``Content-Encoding``; not for receivers who may send a few bytes that inflate to gigabytes.
 
     Raises:
         httpx.HTTPError: no answer, a broken one, or one that took too long.

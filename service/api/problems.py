@@ -120,6 +120,41 @@ ALREADY_ENDED: Final = ProblemType(
     "The change request is in a terminal state.",
     "Nothing is left to cancel; submit a new change request if something is still wanted.",
 )
+WEBHOOK_ENDPOINT_EXISTS: Final = ProblemType(
+    "webhook_endpoint_exists",
+    409,
+    "The URL has an endpoint already",
+    "Another webhook endpoint of the workspace has this URL.",
+    "Change that one, or use a URL that differs, in its query for example.",
+)
+TOO_MANY_WEBHOOK_ENDPOINTS: Final = ProblemType(
+    "too_many_webhook_endpoints",
+    409,
+    "Too many webhook endpoints",
+    "A workspace has at most 50 webhook endpoints.",
+    "Delete one that is not needed any more.",
+)
+WEBHOOK_ENDPOINT_DELETED: Final = ProblemType(
+    "webhook_endpoint_deleted",
+    409,
+    "The webhook endpoint was deleted",
+    "The webhook endpoint was deleted; only its history can be read.",
+    "Create a new one.",
+)
+WEBHOOK_ENDPOINT_DISABLED: Final = ProblemType(
+    "webhook_endpoint_disabled",
+    409,
+    "The webhook endpoint is disabled",
+    "The service disabled the webhook endpoint; its `disabled` says why.",
+    "Repair the receiver, resume the endpoint with `paused: false`, then ask again.",
+)
+WEBHOOK_ENDPOINT_OF_FILE: Final = ProblemType(
+    "webhook_endpoint_of_file",
+    409,
+    "The webhook endpoint belongs to the workspace file",
+    "The operator's workspace file says what this webhook endpoint is; over the API it can be paused and resumed only.",
+    "Have the operator change the file, or create an endpoint of your own.",
+)
 BODY_TOO_LARGE: Final = ProblemType(
     "body_too_large",
     413,
@@ -197,6 +232,11 @@ PROBLEMS: Final[tuple[ProblemType, ...]] = (
     NOTHING_PREPARED,
     COMMIT_STARTED,
     ALREADY_ENDED,
+    WEBHOOK_ENDPOINT_EXISTS,
+    TOO_MANY_WEBHOOK_ENDPOINTS,
+    WEBHOOK_ENDPOINT_DELETED,
+    WEBHOOK_ENDPOINT_DISABLED,
+    WEBHOOK_ENDPOINT_OF_FILE,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID_REQUEST,

@@ -197,7 +197,7 @@ def event(row: Event) -> schemas.EventOut:
         id=row.id,
         seq=row.seq,
         type=row.type,
-        state=State(row.state),
+        state=State(str(row.state)),  # the database holds events of change requests to one
         timestamp=body["timestamp"],
         data=body["data"],
     )

@@ -14,13 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.store.database import Database, Prepared
-from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
+from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookEndpoint
 
 LEASE = text("interval '15 seconds'")
 RENEW_SECONDS = 5.0
 RING_AGAIN = text("interval '10 seconds'")
 
-LeasedTable = type[ChangeRequest] | type[Proposal] | type[ChainCursor] | type[WebhookDelivery]
+LeasedTable = type[ChangeRequest] | type[Proposal] | type[ChainCursor] | type[WebhookEndpoint]
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def key_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
         ChangeRequest: ChangeRequest.id,
         Proposal: Proposal.id,
         ChainCursor: ChainCursor.chain_id,
-        WebhookDelivery: WebhookDelivery.id,
+        WebhookEndpoint: WebhookEndpoint.id,
     }
     return keys[table]
 
@@ -97,15 +97,22 @@ def _shares_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
     shares: dict[LeasedTable, InstrumentedAttribute[Any]] = {
         ChangeRequest: ChangeRequest.chain_id,
         Proposal: Proposal.chain_id,
-        WebhookDelivery: WebhookDelivery.endpoint_id,
     }
     return shares.get(table, key_of(table))
 
 
-def ring_due(database: Database, table: LeasedTable, limit: int) -> list[tuple[Any, str]]:
+def ring_due(
+    database: Database, table: LeasedTable, limit: int, *conditions: ColumnElement[bool]
+) -> list[tuple[Any, str]]:
     """Rows that are due, that nobody holds, and that nobody rang for lately; they are stamped as rung.
 
-    The longest due come first within each chain or endpoint, which take turns.
+    The longest due come first within each chain, which take turns.
+
+    Args:
+        database: where.
+        table: which kind.
+        limit: at most so many.
+        conditions: what else must hold.
 
     Returns:
         (id, state) of each; the state is empty for tables without one.
@@ -116,6 +123,7 @@ def ring_due(database: Database, table: LeasedTable, limit: int) -> list[tuple[A
         table.due_at <= func.now(),
         or_(table.lease_until.is_(None), table.lease_until < func.now()),
         or_(table.rung_at.is_(None), table.rung_at < func.now() - RING_AGAIN),
+        *conditions,
     )
     turn = func.row_number().over(partition_by=_shares_of(table), order_by=table.due_at)
     turns = select(key.label("id"), turn.label("turn")).where(due).subquery()

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.store import webhook_endpoints
 from service.store.database import Database
 from service.store.locks import lock_name
-from service.store.tables import ExternalApp, RegisteredSafe, WebhookEndpoint, Workspace
+from service.store.tables import ExternalApp, RegisteredSafe, Workspace
 
 PHALA_KEY = "phala_api_key"
 PHALA_SECRET = "phala_webhook_secret"  # noqa: S105 - the name of a column
-WEBHOOK_SECRET = "webhook_secret"  # noqa: S105 - the name of a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,7 @@ def save(database: Database, spec: WorkspaceSpec) -> str:
         session.execute(statement.on_conflict_do_update(index_elements=["slug"], set_=values))
         _replace(session, RegisteredSafe, workspace_id, spec.safes)
         _replace(session, ExternalApp, workspace_id, spec.external_apps)
-        for url, secret in spec.webhooks:
-            _save_endpoint(database, session, workspace_id, url, secret)
-        _turn_off_others(session, workspace_id, [url for url, _ in spec.webhooks])
+        webhook_endpoints.apply_file(database, session, workspace_id, spec.webhooks)
         return workspace_id
 
 
@@ -78,27 +76,6 @@ def _replace(
     session.execute(delete(table).where(table.workspace_id == workspace_id))
     for chain_id, address in dict.fromkeys(addresses):
         session.add(table(workspace_id=workspace_id, chain_id=chain_id, address=address))
-
-
-def _save_endpoint(database: Database, session: Session, workspace_id: str, url: str, secret: SecretStr) -> None:
-    found = session.scalars(
-        select(WebhookEndpoint).where(WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.url == url)
-    ).one_or_none()
-    endpoint_id = found.id if found else database.new_id("ep")
-    sealed = database.sealer.seal(secret, purpose=WEBHOOK_SECRET, row_id=endpoint_id)
-    if found:
-        found.secret_sealed, found.enabled = sealed, True
-    else:
-        session.add(WebhookEndpoint(id=endpoint_id, workspace_id=workspace_id, url=url, secret_sealed=sealed))
-
-
-def _turn_off_others(session: Session, workspace_id: str, urls: Sequence[str]) -> None:
-    """Endpoints that are not named any more get no new events; what was written for them is still delivered."""
-    session.execute(
-        update(WebhookEndpoint)
-        .where(WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.url.not_in(urls))
-        .values(enabled=False)
-    )
 
 
 def id_of(database: Database, slug: str) -> str | None:

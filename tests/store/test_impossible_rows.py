@@ -148,7 +148,9 @@ class TestOnce:
 
     def test_a_delivery_belongs_to_an_event(self, database: Database):
         with pytest.raises(IntegrityError) as caught, database.transaction() as session:
-            session.add(WebhookDelivery(id="dlv", event_id="none", endpoint_id="none", due_at=rows.NOW))
+            session.add(
+                WebhookDelivery(id="dlv", event_id="none", endpoint_id="none", event_position=1, due_at=rows.NOW)
+            )
         assert str(caught.value.orig).count("fk_webhook_deliveries")
 
 

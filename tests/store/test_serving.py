@@ -16,7 +16,7 @@ from service.domain.states import State
 from service.ports import Answer
 from service.store.database import Database
 from service.store.leases import LeaseKeeper
-from service.store.tables import ChangeRequest, Proposal, WebhookAttempt, WebhookDelivery
+from service.store.tables import ChangeRequest, Proposal, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from service.wiring import Timings, WorkerParts
 from tests.support import rows
 from tests.support.builders import safe_transaction
@@ -211,13 +211,13 @@ def test_a_delivery_that_cannot_be_made_counts_as_an_attempt(
     serve.serve_request(parts, request_id)
     (delivery,) = rows.deliveries(database)
 
-    serve.serve_delivery(parts, delivery.id)
+    assert not serve.serve_endpoint(parts, delivery.endpoint_id)
 
     row = rows.read(database, WebhookDelivery, delivery.id)
-    assert (row.state, row.attempts, row.lease_until) == ("pending", 1, None)
+    assert (row.state, row.attempts, row.step) == ("pending", 1, 1)
     with database.transaction() as session:
         (attempt,) = session.scalars(select(WebhookAttempt))
-    assert (attempt.status, attempt.detail) == (None, "RuntimeError")
+    assert (attempt.status, attempt.fault, attempt.detail) == (None, "internal_error", "RuntimeError")
     assert "a webhook could not be sent" in caplog.text
 
 
@@ -253,10 +253,13 @@ def test_a_delivery_whose_secret_does_not_open_waits_for_the_key(database: Datab
     serve.serve_request(parts, request_id)
     (delivery,) = rows.deliveries(database)
 
-    serve.serve_delivery(_without_the_key(parts), delivery.id)
+    assert not serve.serve_endpoint(_without_the_key(parts), delivery.endpoint_id)
 
     row = rows.read(database, WebhookDelivery, delivery.id)
-    assert (row.state, row.attempts, row.lease_until) == ("pending", 1, None)
+    assert (row.state, row.attempts, row.step) == ("pending", 1, 0)
+    endpoint = rows.read(database, WebhookEndpoint, delivery.endpoint_id)
+    assert (endpoint.lease_until, endpoint.failing_since) == (None, None)
+    assert not rows.is_due(database, WebhookEndpoint, delivery.endpoint_id)
     with database.transaction() as session:
         (attempt,) = session.scalars(select(WebhookAttempt))
     assert "COUNTERSIGN_ENCRYPTION_KEYS" in attempt.detail
