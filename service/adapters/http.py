@@ -66,10 +66,7 @@ def exchange(client: httpx.Client, request: httpx.Request, *, limit: int, second
     Raises:
         httpx.HTTPError: no answer, a broken one, or one that took too long.
     """
-    response = client.send(request, stream=True)
-    if not inflate:
-        response.headers.pop("content-encoding", None)  # httpx picks its decoder by it when the body is read
-    return read_reply(response, limit=limit, seconds=seconds)
+    return read_reply(client.send(request, stream=True), limit=limit, seconds=seconds)
 
 
 def read_reply(response: httpx.Response, *, limit: int, seconds: float) -> Reply:
