@@ -130,8 +130,9 @@ def workspace_apply(
     file: Annotated[Path, typer.Argument(help="JSON file, see docs/operations.md; - reads standard input.")],
 ) -> None:
     """Create or replace a workspace's settings from a JSON file."""
+    from service.domain.errors import AddressRefused  # noqa: PLC0415
     from service.store import workspaces  # noqa: PLC0415
-    from service.wiring import database_of  # noqa: PLC0415
+    from service.wiring import database_of, webhook_guard  # noqa: PLC0415
     from service.workspace_file import read  # noqa: PLC0415
 
     settings = _load()
@@ -140,6 +141,12 @@ def workspace_apply(
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
     spec = read(text, settings.short_names())
+    guard = webhook_guard(settings)
+    for number, (url, _) in enumerate(spec.webhooks):
+        try:
+            guard.target(url)
+        except AddressRefused as error:
+            raise SettingsError(f"workspace: webhooks.{number}.url: {error.detail}") from error
     workspace_id = workspaces.save(database_of(settings, pool_size=1), spec)
     typer.echo(json.dumps({"id": workspace_id, "slug": spec.slug}))
 

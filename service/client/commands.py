@@ -1,4 +1,4 @@
-"""The commands: ``submit``, ``status``, ``list``, ``cancel``, ``events``, ``wait``."""
+"""The commands: ``submit``, ``status``, ``list``, ``wait``, ``events``, ``refresh``, ``cancel``."""
 
 import secrets
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import typer
 
 from service.client import exits, text
 from service.client.session import Output, session, stop
-from service.client.submission import body
+from service.client.submission import body, object_of
 
 if TYPE_CHECKING:
     from service.client.http import Api
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="list")(list_requests)
     app.command()(wait)
     app.command()(events)
+    app.command()(refresh)
     # A further POST to a change request is one more line here.
     app.command(name="cancel", help="Ask for the cancellation of a change request.")(_act("cancel"))
 
@@ -143,6 +144,22 @@ def events(
             items += new
             after = page["last_seq"]
         Output(as_json).give({"items": items, "last_seq": after}, lambda: [text.event(one) for one in items])
+
+
+def refresh(
+    request_id: RequestId,
+    url: Url,
+    prepared: Annotated[
+        Path | None, typer.Option(help="The same update prepared again by `phala`; - is standard input.")
+    ] = None,
+    api_key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Renew the commit token: the service prepares its patch again, or takes the token that is handed in."""
+    with session(url, api_key_file) as api:
+        handed_in = None if prepared is None else {"prepared": object_of(prepared)}
+        request = api.act(request_id, "refresh", handed_in)
+        Output(as_json).give(request, lambda: text.summary(request))
 
 
 def _act(verb: str) -> Callable[..., None]:

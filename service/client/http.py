@@ -51,9 +51,9 @@ class Api:
         """File a change request. The key makes a repeat harmless where the server honours it."""
         return self._post("/change-requests", body, {"Idempotency-Key": idempotency_key})
 
-    def act(self, request_id: str, verb: str) -> Json:
+    def act(self, request_id: str, verb: str, body: Json | None = None) -> Json:
         """POST to a route of one change request, such as ``cancel``."""
-        return self._post(f"{_path(request_id)}/{verb}", None, {})
+        return self._post(f"{_path(request_id)}/{verb}", body, {})
 
     def read(self, request_id: str) -> Json:
         """A change request as it is now."""
