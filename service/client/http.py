@@ -75,7 +75,7 @@ class Api:
         for delay in self._delays:
             try:
                 answer = self._http.get(path, params=parameters, timeout=timeout or _TIMEOUT)
-            except httpx.TransportError:
+            except httpx.RequestError:
                 time.sleep(delay)
                 continue
             if answer.status_code not in _PASSING:
@@ -83,7 +83,7 @@ class Api:
             time.sleep(max(delay, _retry_after(answer)))
         try:
             return _body(self._http.get(path, params=parameters, timeout=timeout or _TIMEOUT))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ApiError(f"the API cannot be reached: {_what(error)}") from error
 
     def _post(self, path: str, body: Json | None, headers: Mapping[str, str]) -> Json:
@@ -91,7 +91,7 @@ class Api:
             answer = self._http.post(path, json=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ApiError(f"the API cannot be reached, nothing was sent: {_what(error)}") from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise AnswerLost(f"the answer got lost: {_what(error)}") from error
         if answer.status_code in _PASSING - {429}:
             raise AnswerLost(_refusal(answer))
@@ -128,5 +128,5 @@ def _retry_after(answer: httpx.Response) -> float:
     return min(float(value), _LONGEST_DELAY) if value.isascii() and value.isdigit() else 0.0
 
 
-def _what(error: httpx.TransportError) -> str:
+def _what(error: httpx.RequestError) -> str:
     return f"{type(error).__name__} {error}".strip()

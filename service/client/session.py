@@ -47,6 +47,8 @@ def session(url: str, key_file: Path | None) -> Iterator["Api"]:
         raise stop(exits.USAGE, str(error)) from error
     except ApiError as error:
         raise stop(exits.REFUSED, str(error)) from error
+    except KeyError as error:
+        raise stop(exits.REFUSED, f"the answer has no {error}: is the API of another version?") from error
 
 
 def stop(code: int, line: str) -> typer.Exit:
@@ -58,7 +60,7 @@ def stop(code: int, line: str) -> typer.Exit:
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
     except ValueError:
         usable = False
     if not usable:

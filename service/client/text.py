@@ -79,6 +79,11 @@ def _approval(approval: Json) -> list[str]:
         missing = max(threshold - len(signed), 0)
         by = f" by {', '.join(shown(one) for one in signed)}" if signed else ""
         lines.append(f"  signed{by}: {len(signed)} of {threshold}, {missing} missing")
+    if approval["ready"]:
+        lines.append("  enough owners signed: one of them has to execute it")
+    elif approval["missing"]:
+        lines.append(f"  not yet signed by {', '.join(shown(one) for one in approval['missing'])}")
+    lines += [f"  {shown(one['code'])}: {shown(one['message'])}; {shown(one['advice'])}" for one in approval["alerts"]]
     link = approval["links"]["safe_app_transaction"] or approval["links"]["safe_app_queue"]
     if link:
         lines.append(f"  sign at {shown(link)}")

@@ -82,6 +82,14 @@ def test_cancel_stores_the_wish(command: Command, database: Database, workspaces
     assert command.json("cancel", request_id)["cancel_requested_at"]
 
 
+def test_refresh_asks_for_a_fresh_token(command: Command, database: Database, workspaces: dict[str, str]):
+    request_id = rows.change_request(database, workspaces["acme"], State.PREPARED)
+    assert command.json("refresh", request_id)["token_refresh"]["requested_at"]
+    prepared = json.dumps(SUBMIT_PREPARED["prepared"])
+    refused = command.run("refresh", request_id, "--prepared", "-", given=prepared, ends=exits.REFUSED)[1]
+    assert "409 prepared_differs" in refused
+
+
 def test_events_are_all_there(command: Command, tmp_path: Path):
     (tmp_path / "compose.yml").write_text(COMPOSE)
     request = command.json("submit", "--cvm", "my-agent", "-c", str(tmp_path / "compose.yml"))
@@ -131,4 +139,5 @@ def test_refusals_are_one_line(api: Api, command: Command):
 def test_no_key_and_no_patch_are_usage_errors(api: Api, command: Command):
     assert "no API key" in Command(api.url, "").run("list", ends=exits.USAGE)[1]
     assert "nothing to change" in command.run("submit", "--cvm", "a", ends=exits.USAGE)[1]
+    assert "--url" in Command("http://host:99999", "k").run("list", ends=exits.USAGE)[1]
     assert "without a user name" in Command("http://u:p@host", "k").run("list", ends=exits.USAGE)[1]
