@@ -72,7 +72,7 @@ def test_a_submission_is_sent_once(server: _Server, api: Api, answer: tuple[int,
     assert server.seen == [("POST", "a-key")]
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"[" * 2_000])
 def test_another_server_is_told_from_the_api(server: _Server, api: Api, body: bytes):
     server.answers = [(200, body)]
     with pytest.raises(ApiError, match="no Countersign API"):
