@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from service import settings as configuration
+from service.client import commands
 from service.logs import WithExtras
 from service.settings import Settings, SettingsError
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 workspace_app = typer.Typer(help="Manage workspaces (tenants).", no_args_is_help=True)
 app.add_typer(workspace_app, name="workspace")
+commands.register(app)
 
 
 def _load() -> Settings:
@@ -178,11 +180,19 @@ def main() -> None:
 
 
 def _guarded(command: Callable[[], object]) -> int:
-    from service.wiring import StartRefused  # noqa: PLC0415 - keeps --help quick
-
     try:
         command()
-    except (SettingsError, StartRefused) as error:
-        sys.stderr.write(f"countersign: {error}\n")
-        return EXIT_REFUSED
+    except SettingsError as error:
+        return _refused(error)
+    except Exception as error:
+        from service.wiring import StartRefused  # noqa: PLC0415 - slow to load: a command that ends well needs none
+
+        if not isinstance(error, StartRefused):
+            raise
+        return _refused(error)
     return 0
+
+
+def _refused(error: Exception) -> int:
+    sys.stderr.write(f"countersign: {error}\n")
+    return EXIT_REFUSED

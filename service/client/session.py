@@ -1,0 +1,78 @@
+"""What every command has in common: where the API is, the key, and how a fault ends it."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import typer
+
+from service.client import exits, text
+from service.client.submission import InputError, text_of
+
+if TYPE_CHECKING:
+    from service.client.http import Api
+
+KEY_VARIABLE = "COUNTERSIGN_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One JSON document on standard output and words on standard error, or words on standard output."""
+
+    as_json: bool
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        typer.echo(line, err=self.as_json)
+
+    def give(self, value: object, lines: Callable[[], list[str]]) -> None:
+        """The result."""
+        for line in [text.document(value)] if self.as_json else lines():
+            typer.echo(line)
+
+
+@contextmanager
+def session(url: str, key_file: Path | None) -> Iterator["Api"]:
+    """The API; faults inside end the command with one line on standard error."""
+    from service.client.http import Api, ApiError  # noqa: PLC0415 - httpx is slow to load, and --help needs none
+
+    try:
+        with Api(_checked(url), _key(key_file)) as api:
+            yield api
+    except InputError as error:
+        raise stop(exits.USAGE, str(error)) from error
+    except ApiError as error:
+        raise stop(exits.REFUSED, str(error)) from error
+    except KeyError as error:
+        raise stop(exits.REFUSED, f"the answer has no {error}: is the API of another version?") from error
+
+
+def stop(code: int, line: str) -> typer.Exit:
+    """The end of a command, with one line that says why."""
+    typer.echo(f"countersign: {text.shown(line)}", err=True)
+    return typer.Exit(code)
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError("--url (COUNTERSIGN_URL) must be http(s)://host, without a user name")
+    return url
+
+
+def _key(key_file: Path | None) -> str:
+    key = os.environ.get(KEY_VARIABLE, "") if key_file is None else text_of(key_file)
+    key = key.strip()
+    if not key:
+        raise InputError(f"no API key: set {KEY_VARIABLE}, or name a file that holds it with --api-key-file")
+    if not (key.isascii() and key.isprintable()):
+        raise InputError("the API key has characters that no key has")
+    return key
