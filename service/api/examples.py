@@ -150,6 +150,6 @@ ANSWERS: Final[dict[str, Any]] = {
     "ChangeRequests": CHANGE_REQUESTS,
     "Events": EVENTS,
     "Alive": {"status": "ok"},
-    "Ready": {"status": "ready"},
+    "Ready": {"status": "ready", "parts": {"database": "ok: migrated", "queue:commit": "ok: last round trip 4 s ago"}},
     "ProblemPage": section(NOT_FOUND),
 }

@@ -225,4 +225,10 @@ class EventList(_Answer):
 class Health(_Answer):
     """An answer to a probe."""
 
-    status: Literal["ok", "ready"]
+    status: Literal["ok", "ready", "degraded"]
+
+
+class Readiness(Health):
+    """An answer to the probe of readiness, with what each part does. Parts that only degrade do not fail it."""
+
+    parts: dict[str, str]
