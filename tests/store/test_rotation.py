@@ -1,0 +1,65 @@
+"""Rotation of encryption keys: everything sealed is sealed again, whenever it is interrupted."""
+
+from pydantic import SecretStr
+
+from service.domain.states import State
+from service.store import snapshots, workspaces
+from service.store.columns import Base
+from service.store.database import Database
+from service.store.rotation import SEALED_COLUMNS, rotate
+from service.store.tables import ChangeRequest, Workspace
+from tests.support import rows
+
+HOOK = ("https://receiver.example/hook", SecretStr("whsec_c2VjcmV0"))
+
+
+def _with_keys(database: Database, *key_ids: str) -> Database:
+    return Database(database.engine, rows.sealer(*key_ids))
+
+
+def _results(database: Database) -> dict[str, tuple[int, int]]:
+    return {one.purpose: (one.sealed, len(one.faults)) for one in rotate(database)}
+
+
+def test_no_sealed_column_is_left_out():
+    sealed = {c.name for table in Base.metadata.tables.values() for c in table.c if c.name.endswith("_sealed")}
+    assert sealed == {column.key for _, _, column in SEALED_COLUMNS}
+
+
+def test_after_a_rotation_the_new_key_alone_opens_everything(database: Database):
+    workspace = rows.workspace(database, webhooks=[HOOK])
+    request_id = rows.change_request(database, workspace, State.PREPARED)
+
+    assert set(_results(_with_keys(database, "k2", "k1")).values()) == {(1, 0)}
+
+    alone = _with_keys(database, "k2")
+    assert workspaces.phala_account(alone, workspace).api_key.get_secret_value() == "phala-key-of-acme"
+    with alone.transaction() as session:
+        assert snapshots.change_request(alone, session, request_id).commit_token is not None
+    assert set(_results(_with_keys(database, "k2", "k1")).values()) == {(0, 0)}, "a second run finds nothing to do"
+
+
+def test_an_interrupted_rotation_goes_on_where_it_was(database: Database):
+    workspace = rows.workspace(database)
+    requests = [rows.change_request(database, workspace, State.PREPARED) for _ in range(3)]
+    rotated = _with_keys(database, "k2", "k1")
+    next(rotate(rotated))  # the first batch, of the first column only
+    assert rows.read(database, Workspace, workspace).phala_api_key_sealed.startswith(b"k2\0")
+    assert rows.read(database, ChangeRequest, requests[0]).commit_token_sealed.startswith(b"k1\0")
+
+    assert sum(sealed for sealed, _ in _results(rotated).values()) == 3
+
+
+def test_a_missing_key_is_named_and_its_values_stay_as_they_were(database: Database):
+    workspace = rows.workspace(database)
+    before = rows.read(database, Workspace, workspace).phala_api_key_sealed
+
+    (fault,) = [
+        fault
+        for one in list(rotate(_with_keys(database, "k2")))
+        if one.purpose == SEALED_COLUMNS[0][0]
+        for fault in one.faults
+    ][:1]
+
+    assert "COUNTERSIGN_ENCRYPTION_KEYS" in fault
+    assert rows.read(database, Workspace, workspace).phala_api_key_sealed == before
