@@ -130,8 +130,9 @@ def workspace_apply(
     file: Annotated[Path, typer.Argument(help="JSON file, see docs/operations.md; - reads standard input.")],
 ) -> None:
     """Create or replace a workspace's settings from a JSON file."""
+    from service.domain.errors import AddressRefused  # noqa: PLC0415
     from service.store import workspaces  # noqa: PLC0415
-    from service.wiring import database_of  # noqa: PLC0415
+    from service.wiring import database_of, webhook_guard  # noqa: PLC0415
     from service.workspace_file import read  # noqa: PLC0415
 
     settings = _load()
@@ -140,6 +141,12 @@ def workspace_apply(
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
     spec = read(text, settings.short_names())
+    guard = webhook_guard(settings)
+    for number, (url, _) in enumerate(spec.webhooks):
+        try:
+            guard.target(url)
+        except AddressRefused as error:
+            raise SettingsError(f"workspace: webhooks.{number}.url: {error.detail}") from error
     workspace_id = workspaces.save(database_of(settings, pool_size=1), spec)
     typer.echo(json.dumps({"id": workspace_id, "slug": spec.slug}))
 
@@ -159,8 +166,8 @@ def secrets_rotate() -> None:
     try:
         with faults_in_one_line():
             for progress in rotate(database_of(_load(), pool_size=1)):
-                last[progress.purpose] = progress
-                typer.echo(f"{progress.purpose}: {progress.sealed} sealed again, {len(progress.faults)} do not open")
+                last[progress.column] = progress
+                typer.echo(f"{progress.column}: {progress.sealed} sealed again, {len(progress.faults)} do not open")
     except DatabaseFault as fault:
         raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be used: {fault}") from fault
     faults = [line for progress in last.values() for line in progress.faults]

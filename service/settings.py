@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSettings
 
 from service.domain.finality import parse_finality
+from service.domain.webhook_urls import AllowList
 
 PREFIX = "COUNTERSIGN_"
 _KEY_BYTES = 32
@@ -98,12 +99,28 @@ class Settings(BaseSettings):
     worker_threads: int = Field(default=8, ge=1, le=64, description="Tasks a worker runs at once")
     sweep_seconds: Seconds = Field(default=1, description="How often due rows are looked for")
     observe_seconds: Seconds = Field(default=5, description="How often a chain is read when no new block rings")
-    safe_poll_seconds: Seconds = Field(default=60, description="How often signatures of a proposal are looked for")
+    safe_poll_seconds: Seconds = Field(
+        default=60, description="How often a proposal's Safe is looked at while there is news; later less often"
+    )
+    safe_requests_per_month: int = Field(
+        default=5000,
+        ge=0,
+        description="Quota of the account at the Safe Transaction Service; looks at Safes' queues get rarer to keep "
+        "it; 0 for none: they are looked at every `safe_poll_seconds`",
+    )
     recheck_seconds: Seconds = Field(
         default=600, description="How often a waiting request reads the allowlist itself, whatever the logs say"
     )
     track_seconds: Seconds = Field(default=5, description="How often a committed update is looked at")
     http_timeout_seconds: Seconds = Field(default=30, description="Timeout of a call to the outside")
+    webhook_allowed_hosts: list[str] = Field(
+        default=[],
+        description="Receivers of webhooks that need not be public, as a JSON array of host names, addresses and "
+        'networks, such as `["hooks.internal", "10.20.0.0/16"]`; the hosts named may be `http`',
+    )
+    webhook_disable_seconds: Seconds = Field(
+        default=5 * 86400, description="An endpoint whose deliveries all failed for so long is disabled"
+    )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
 
     @field_validator("chains")
@@ -123,6 +140,12 @@ class Settings(BaseSettings):
     @classmethod
     def _no_slash(cls, value: str) -> str:
         return value.rstrip("/")
+
+    @field_validator("webhook_allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        AllowList.of(value)
+        return value
 
     def need(self, name: str) -> SecretStr:
         """A secret that this process cannot do without.

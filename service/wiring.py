@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from service.domain.chain_names import explorer_of
 from service.domain.errors import Unreachable
 from service.domain.finality import parse_finality
+from service.domain.webhook_urls import AllowList
 from service.settings import PREFIX, Settings, SettingsError
 from service.store import migrate, workspaces
 from service.store.database import Database, DatabaseFault, faults_in_one_line, make_engine
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from service.adapters.chain import JsonRpcChain
     from service.adapters.safe import TransactionService
+    from service.adapters.webhook_guard import WebhookGuard
     from service.ports import Clock, Phala, Poster, Signer
 
 
@@ -49,16 +51,19 @@ class ApiParts:
     clock: Clock
     api_keys: Mapping[str, SecretStr]
     chains: Mapping[int, ChainLinks]
+    webhook_guard: WebhookGuard
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Intervals of the steps, in seconds."""
+    """Intervals of the steps, in seconds, and the quota of the Safe Transaction Service (0 for none)."""
 
     observe: float
     safe_poll: float
     recheck: float
     track: float
+    safe_requests_per_month: int = 0
+    webhook_disable: float = 5 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +83,18 @@ class WorkerParts:
 
 @dataclass(frozen=True, slots=True)
 class WatchParts:
-    """What the listener is made of. ``ws_urls`` has the chains that can be subscribed to."""
+    """What the listener is made of.
+
+    Attributes:
+        ws_urls: of the chains that can be subscribed to.
+        patience_seconds: how long a subscription may say nothing, whatever the chain's rhythm.
+    """
 
     database: Database
     chains: Mapping[int, JsonRpcChain]
     ws_urls: Mapping[int, SecretStr]
     poll_seconds: float
+    patience_seconds: float = 60.0
 
 
 @dataclass(slots=True)
@@ -150,7 +161,15 @@ def for_api(settings: Settings) -> ApiParts:
             chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url or explorer_of(chain_id))
             for chain_id, chain in settings.chains.items()
         },
+        webhook_guard=webhook_guard(settings),
     )
+
+
+def webhook_guard(settings: Settings) -> WebhookGuard:
+    """Says where webhooks may go."""
+    from service.adapters.webhook_guard import WebhookGuard  # noqa: PLC0415 - adapters are imported where needed
+
+    return WebhookGuard(AllowList.of(settings.webhook_allowed_hosts))
 
 
 def for_worker(settings: Settings) -> WorkerParts:
@@ -186,13 +205,15 @@ def for_worker(settings: Settings) -> WorkerParts:
         chains=_checked_chains(settings),
         queues=queues,
         signer=signer,
-        poster=HttpPoster(),
+        poster=HttpPoster(webhook_guard(settings)),
         phala=PhalaAccounts(database, settings.http_timeout_seconds),
         timings=Timings(
             observe=settings.observe_seconds,
             safe_poll=settings.safe_poll_seconds,
             recheck=settings.recheck_seconds,
             track=settings.track_seconds,
+            safe_requests_per_month=settings.safe_requests_per_month,
+            webhook_disable=settings.webhook_disable_seconds,
         ),
     )
 
@@ -250,12 +271,12 @@ def _checked_chains(settings: Settings) -> dict[int, JsonRpcChain]:
     return chains
 
 
-def subscribe_new_heads(ws_url: SecretStr, stop: threading.Event) -> Iterator[object]:
+def subscribe_new_heads(ws_url: SecretStr, stop: threading.Event, patience_seconds: float) -> Iterator[object]:
     """New heads of a chain as they come, until ``stop`` is set.
 
     Raises:
-        Unreachable: the subscription cannot be made or broke.
+        Unreachable: the subscription cannot be made, broke, or says nothing.
     """
     from service.adapters.subscribe import new_heads  # noqa: PLC0415 - only the listener needs it
 
-    return new_heads(ws_url.get_secret_value(), stop)
+    return new_heads(ws_url.get_secret_value(), stop, patience=patience_seconds)

@@ -1,7 +1,5 @@
 """The JSON file that describes a workspace to ``countersign workspace apply``."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -18,12 +16,10 @@ from pydantic import (
 )
 
 from service.domain import chain_names
-from service.domain.webhook_signature import SECRET_PREFIX
+from service.domain.webhook_signature import LONGEST_KEY, SECRET_PREFIX, SHORTEST_KEY, valid_secret
 from service.settings import SettingsError
 from service.store.workspaces import WorkspaceSpec
 
-_SHORTEST_KEY = 24
-_LONGEST_KEY = 64
 _SHORT_NAMES = "short_names"
 
 
@@ -34,17 +30,18 @@ def _checksummed(value: str) -> str:
 
 
 def _webhook_secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    try:
-        key = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error:
-        key = b""
-    if not text.startswith(SECRET_PREFIX) or not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
-        raise ValueError(f"must be {SECRET_PREFIX} followed by base64 of {_SHORTEST_KEY} to {_LONGEST_KEY} bytes")
+    if not valid_secret(value.get_secret_value()):
+        raise ValueError(f"must be {SECRET_PREFIX} followed by base64 of {SHORTEST_KEY} to {LONGEST_KEY} bytes")
     return value
 
 
 Address = Annotated[str, AfterValidator(_checksummed)]
+
+
+def _phala_secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < SHORTEST_KEY:
+        raise ValueError(f"must have at least {SHORTEST_KEY} characters; give it with its whsec_")
+    return value
 
 
 class _Part(BaseModel):
@@ -93,6 +90,7 @@ class WorkspaceFile(_Part):
     deadline_seconds: int = Field(default=30 * 86400, gt=0)
     run_deadline_seconds: int = Field(default=3600, gt=0)
     webhooks: list[Webhook] = []
+    phala_webhook_secrets: list[Annotated[SecretStr, AfterValidator(_phala_secret)]] = []
 
 
 def read(text: str, short_names: Mapping[str, int]) -> WorkspaceSpec:
@@ -120,5 +118,6 @@ def read(text: str, short_names: Mapping[str, int]) -> WorkspaceSpec:
         allow_without_approval=file.allow_without_approval,
         deadline_seconds=file.deadline_seconds,
         run_deadline_seconds=file.run_deadline_seconds,
+        phala_webhook_secrets=file.phala_webhook_secrets,
         webhooks=[(hook.url, hook.secret) for hook in file.webhooks],
     )

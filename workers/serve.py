@@ -4,19 +4,19 @@ Each raises ``LeaseLost`` when another worker took the row over meanwhile: nothi
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from secrets import token_hex
-from typing import TYPE_CHECKING
 
 from service.domain import snapshots as domain
 from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreachable
+from service.domain.origin import approval_origin, rejection_origin
 from service.domain.outcomes import Outcome, ProposalOutcome, Wait, stop
 from service.domain.reasons import Reason
-from service.domain.schedules import step_backoff, webhook_retry_after
-from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
+from service.domain.schedules import SafePace, safe_service_backoff, step_backoff
+from service.domain.snapshots import ProposalState
 from service.domain.states import State
-from service.domain.webhook_signature import headers
+from service.ports import Phala
 from service.steps.approval import chain_of
 from service.steps.await_approval import await_approval
 from service.steps.commit import commit
@@ -26,17 +26,18 @@ from service.steps.post import post
 from service.steps.prepare import prepare
 from service.steps.propose import propose
 from service.steps.signatures import signatures
+from service.steps.tidy import tidy
 from service.steps.track import track
+from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
-from service.store import leases, observations, outbox, proposals, snapshots, transitions
+from service.store import leases, observations, proposals, snapshots, transitions
 from service.store.leases import Lease, LeasedTable
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
 from service.store.sealing import SealingError
-from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
+from service.store.tables import ChangeRequest, Proposal, WebhookEndpoint
 from service.wiring import WorkerParts
-
-if TYPE_CHECKING:
-    from service.ports import Answer
+from workers.deliver import deliver
+from workers.verbs import PROPOSAL_VERBS
 
 SEALED_AGAIN_SECONDS = 60.0
 
@@ -50,9 +51,16 @@ def _leased(parts: WorkerParts, table: LeasedTable, row_id: str | int) -> Iterat
     if lease is None:
         yield None
         return
+    with _renewed(parts, lease):
+        yield lease
+
+
+@contextmanager
+def _renewed(parts: WorkerParts, lease: Lease) -> Iterator[None]:
+    """Renew a lease while the block runs."""
     parts.keeper.add(lease)
     try:
-        yield lease
+        yield
     finally:
         parts.keeper.drop(lease)
 
@@ -67,7 +75,8 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
                 request = snapshots.change_request(parts.database, session, request_id)
         except SealingError as error:
             return _wait_for_key(parts, lease, request_id, error)
-        outcome = _guarded(request, lambda: _request_step(parts, lease, request))
+        kept = _kept_up(parts, lease, request)
+        outcome = kept.end or kept.bound(_guarded(kept.request, lambda: _request_step(parts, lease, kept.request)))
         return _store(parts, lease, request, outcome)
 
 
@@ -100,6 +109,25 @@ def _store(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest, outc
 
 def _state_after(request: domain.ChangeRequest, outcome: Outcome) -> State:
     return request.state if isinstance(outcome, Wait) else outcome.to
+
+
+def _kept_up(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Upkeep:
+    """The request after its upkeep. Whatever goes wrong there must not keep its step from being taken."""
+    intents = StoredRequestIntents(parts.database, lease)
+    try:
+        return upkeep(request, phala=lambda: _phala_of(parts, request), intents=intents, clock=parts.clock)
+    except LeaseLost:
+        raise
+    except Exception:
+        log.exception("the upkeep failed", extra={"row": request.id, "state": request.state.value})
+        return Upkeep(request)
+
+
+def _phala_of(parts: WorkerParts, request: domain.ChangeRequest) -> Phala:
+    try:
+        return parts.phala.of(request.workspace.id)
+    except SealingError as error:
+        raise Unreachable(str(error), reason=Reason.SECRET_UNREADABLE) from error
 
 
 def _request_step(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Outcome:
@@ -145,8 +173,13 @@ def _guarded(request: domain.ChangeRequest, step: Callable[[], Outcome]) -> Outc
     except Exception as error:  # a defect must not lose the row; it is logged and shown
         log.exception("a step failed", extra={"row": request.id, "state": request.state.value})
         reason, detail, retry_after = Reason.INTERNAL_ERROR, type(error).__name__, None
-    wait = step_backoff(request.attempts + 1, retry_after)
+    wait = _backoff(reason, request.attempts + 1, retry_after)
     return Wait(wait, reason, detail, failed_attempt=True)
+
+
+def _backoff(reason: Reason, failed_attempts: int, retry_after: float | None) -> float:
+    backoff = safe_service_backoff if reason is Reason.SAFE_SERVICE_UNREACHABLE else step_backoff
+    return backoff(failed_attempts, retry_after)
 
 
 def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None:
@@ -156,14 +189,14 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
             return None
         with parts.database.transaction() as session:
             proposal = snapshots.proposal(session, proposal_id)
-        if proposal.state not in LIVE_PROPOSAL:
+        if proposal.state not in PROPOSAL_VERBS:
             return None
         try:
             outcome = _proposal_step(parts, lease, proposal)
         except LeaseLost:
             raise
         except CountersignError as error:
-            wait = step_backoff(proposal.attempts + 1, error.retry_after)
+            wait = _backoff(error.reason, proposal.attempts + 1, error.retry_after)
             outcome = ProposalOutcome(proposal.state, wait, detail=error.detail, failed_attempt=True)
         except Exception as error:  # as above
             log.exception("a step failed", extra={"row": proposal.id, "state": proposal.state.value})
@@ -176,80 +209,45 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
 def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) -> ProposalOutcome:
     chain, queue = chain_of(parts.chains, proposal.chain_id), parts.queues[proposal.chain_id]
     intents = StoredProposalIntents(parts.database, lease)
+    signer, clock = parts.signer, parts.clock
     match proposal.state:
         case ProposalState.POSTING:
-            return post(
-                proposal, chain=chain, queue=queue, signer=parts.signer, intents=intents, origin=_origin(proposal)
-            )
+            origin = approval_origin(proposal.members)
+            return post(proposal, chain=chain, queue=queue, signer=signer, intents=intents, clock=clock, origin=origin)
         case ProposalState.WITHDRAWING:
-            return withdraw(
-                proposal, chain=chain, queue=queue, signer=parts.signer, intents=intents, origin=_origin(proposal)
-            )
+            origin = rejection_origin(proposal.former)
+            return withdraw(proposal, chain=chain, queue=queue, signer=signer, intents=intents, origin=origin)
+        case ProposalState.APPROVED:
+            return tidy(proposal, chain=chain, queue=queue, clock=clock)
         case _:
-            return signatures(proposal, chain=chain, queue=queue, poll_seconds=parts.timings.safe_poll)
+            timings = parts.timings
+            shared_by = proposals.count_open(parts.database)
+            pace = SafePace(timings.safe_poll, shared_by, timings.safe_requests_per_month)
+            return signatures(proposal, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
 
 
-def _origin(proposal: domain.Proposal) -> str:
-    """What owners see in Safe{Wallet}: our name and as many change requests as fit into 200 characters."""
-    text = "Countersign " + " ".join(proposal.members)
-    return text if len(text) <= 200 else text[:199].rsplit(" ", 1)[0] + "…"  # noqa: PLR2004 - the service's limit
-
-
-def serve_chain(parts: WorkerParts, chain_id: int) -> int:
-    """Read what is new on a chain; how many change requests it concerns."""
+def serve_chain(parts: WorkerParts, chain_id: int) -> Sequence[tuple[str, State]]:
+    """Read what is new on a chain; the change requests that this makes due, with their states."""
     chain = parts.chains.get(chain_id)
-    if chain is None:
-        return 0
-    with _leased(parts, ChainCursor, chain_id) as lease:
-        if lease is None:
-            return 0
-        cursor, watched, known = observations.load(parts.database, chain_id)
+    look = None if chain is None else observations.take(parts.database, chain_id)
+    if chain is None or look is None:
+        return ()
+    with _renewed(parts, look.lease):
         try:
-            seen = observe(chain, cursor, watched, known)
-        except LeaseLost:
-            raise
+            seen = observe(chain, look.cursor, look.known)
         except Exception as error:
             expected = isinstance(error, CountersignError)
             if not expected:
                 log.exception("a chain could not be read", extra={"chain_id": chain_id})
             detail = str(error) if expected else type(error).__name__
-            observations.fail(parts.database, lease, detail=detail, wait_seconds=parts.timings.observe)
-            return 0
+            observations.fail(parts.database, look.lease, detail=detail, wait_seconds=parts.timings.observe)
+            return ()
         return observations.apply(
-            parts.database, lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
+            parts.database, look.lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
         )
 
 
-def serve_delivery(parts: WorkerParts, delivery_id: str) -> None:
-    """Try one webhook delivery and record what came of it."""
-    with _leased(parts, WebhookDelivery, delivery_id) as lease:
-        if lease is None:
-            return
-        try:
-            delivery = outbox.load(parts.database, lease)
-        except SealingError as error:
-            log.warning("a webhook secret cannot be opened: %s", error)
-            attempt = outbox.Attempt(at=parts.clock.now(), duration_ms=0, status=None, detail=str(error))
-            outbox.record(parts.database, lease, attempt, SEALED_AGAIN_SECONDS)
-            return
-        started = parts.clock.now()
-        signed = headers(delivery.secret.get_secret_value(), delivery.event_id, int(started.timestamp()), delivery.body)
-        answer: Answer | None = None
-        try:
-            answer = parts.poster.post(delivery.url, {**signed, "content-type": "application/json"}, delivery.body)
-            detail = answer.excerpt
-        except Unreachable as error:
-            detail = error.detail
-        except Exception as error:  # as above
-            log.exception("a webhook could not be sent", extra={"row": delivery.id})
-            detail = type(error).__name__
-        elapsed = parts.clock.now() - started
-        attempt = outbox.Attempt(
-            at=started,
-            duration_ms=int(elapsed.total_seconds() * 1000),
-            status=answer.status if answer else None,
-            detail=detail,
-        )
-        jitter = int(delivery.id[-4:], 16) / 0xFFFF
-        retry = webhook_retry_after(delivery.failed_attempts + 1, answer.retry_after if answer else None, jitter=jitter)
-        outbox.record(parts.database, lease, attempt, retry)
+def serve_endpoint(parts: WorkerParts, endpoint_id: str) -> bool:
+    """Send what is due at a webhook endpoint for a while; whether more is due at once."""
+    with _leased(parts, WebhookEndpoint, endpoint_id) as lease:
+        return lease is not None and deliver(parts, lease)

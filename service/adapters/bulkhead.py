@@ -70,15 +70,19 @@ class Pause:
 
     Args:
         monotonic: the time.
+        longest: seconds that it gets at most.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, longest: float = _LONGEST_PAUSE_SECONDS
+    ) -> None:
         self._now = monotonic
+        self._longest = longest
         self._over = 0.0
 
     def ask_for(self, seconds: float) -> None:
-        """It asked for so many seconds from now; of more than ten minutes it gets ten minutes."""
-        self._over = max(self._over, self._now() + min(seconds, _LONGEST_PAUSE_SECONDS))
+        """It asked for so many seconds from now."""
+        self._over = max(self._over, self._now() + min(seconds, self._longest))
 
     def left(self) -> float:
         """Seconds left, 0 when it may be called."""

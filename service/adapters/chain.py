@@ -15,7 +15,8 @@ from service.adapters.jsonrpc import Call, Result, RpcEndpoint, RpcFault
 from service.adapters.revert_reasons import revert_reason
 from service.adapters.rpc_faults import lacks_state, reverted
 from service.adapters.safe_contract import safe_reads, safe_state
-from service.domain.chain import Allowed, AppOwnership, Block, ChainFact, ChainView, SafeState
+from service.adapters.safe_logs import approved_hash_reads, approvers, executions_of
+from service.domain.chain import Allowed, AppOwnership, Block, ChainFact, ChainView, SafeExecution, SafeState
 from service.domain.errors import Refused, StateUnavailable
 from service.domain.finality import Finality
 from service.domain.reasons import Reason
@@ -41,7 +42,7 @@ class JsonRpcChain:
         chain_id: EIP-155 chain id.
         rpc_urls: endpoints, best first; they may hold credentials and are never shown.
         finality: which block is final.
-        agreement: how many endpoints must agree on what decides: heads, blocks, allowlist, owner, simulation.
+        agreement: how many endpoints must agree on what decides: heads, blocks, allowlist, owner, Safe, simulation.
         calls: threads that may be inside calls at once.
         timeout: seconds for one exchange with one endpoint.
         transport: replaces the network.
@@ -158,7 +159,19 @@ class JsonRpcChain:
             with endpoint.shapes():
                 return safe_state(address, answers)
 
-        return self._endpoints.first(ask)
+        return self._endpoints.agreed(ask)
+
+    def executions(self, safe: str, first: int, last: int) -> Sequence[SafeExecution]:
+        """What a Safe executed between two heights, both included, in the order of the chain.
+
+        An empty answer proves nothing: nodes behind one URL disagree.
+        """
+        return self._endpoints.agreed(lambda endpoint: executions_of(endpoint, safe, first, last))
+
+    def approved_hashes(self, safe: str, safe_tx_hash: str, owners: Sequence[str], at: Block) -> frozenset[str]:
+        """Those of ``owners`` who approved a safeTxHash on chain, in one HTTP request."""
+        reads = approved_hash_reads(safe, safe_tx_hash, owners)
+        return self._endpoints.first(lambda endpoint: approvers(endpoint, owners, _read(endpoint, at, *reads)))
 
     def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
         """Try a call without value; the revert reason in words, or ``None`` when it would succeed."""

@@ -1,7 +1,8 @@
-"""The allowlist logs of a range of blocks, from one endpoint in pieces, or from several together."""
+"""Logs of a range of blocks: from one endpoint in pieces, or those of allowlists from several together."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from service.adapters.chain_shapes import facts_of
@@ -21,15 +22,42 @@ def read_logs(endpoint: RpcEndpoint, first: int, last: int) -> Sequence[ChainFac
         Unreachable: it does not give even one block, or fails otherwise.
     """
     found: list[ChainFact] = []
+    for piece in in_pieces(endpoint, first, last, {"topics": [_TOPICS]}):
+        with endpoint.shapes():
+            found.extend(facts_of(piece.logs, piece.first, piece.last))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What an endpoint answered for the blocks from ``first`` to ``last``, not looked at yet."""
+
+    first: int
+    last: int
+    logs: object
+
+
+def in_pieces(endpoint: RpcEndpoint, first: int, last: int, wanted: dict[str, object]) -> Iterator[Piece]:
+    """Ask for the logs between two heights, both included, in ranges that the endpoint takes.
+
+    Args:
+        endpoint: who is asked.
+        first: lowest block.
+        last: highest block.
+        wanted: ``address`` and ``topics`` of ``eth_getLogs``.
+
+    Raises:
+        StateUnavailable: it does not know the blocks.
+        Unreachable: it does not give even one block, or fails otherwise.
+    """
     start = first
     while start <= last:
         size = endpoint.ranges.size(last - start + 1)
         end = start + size - 1
-        query = {"fromBlock": hex(start), "toBlock": hex(end), "topics": [_TOPICS]}
+        query = {"fromBlock": hex(start), "toBlock": hex(end), **wanted}
         (result,) = endpoint.batch(Call("eth_getLogs", [query]))
         if not isinstance(result, RpcFault):
-            with endpoint.shapes():
-                found.extend(facts_of(result, start, end))
+            yield Piece(start, end, result)
             endpoint.ranges.took(size)
             start = end + 1
         elif size > 1 and too_wide(result):
@@ -38,7 +66,6 @@ def read_logs(endpoint: RpcEndpoint, first: int, last: int) -> Sequence[ChainFac
             raise StateUnavailable(f"{endpoint.name} has no logs up to block {end}: {result}")
         else:
             raise endpoint.unreachable(result)
-    return found
 
 
 def united(answers: Iterable[Sequence[ChainFact]]) -> Sequence[ChainFact]:

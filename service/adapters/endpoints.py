@@ -8,9 +8,9 @@ import httpx
 
 from service.adapters.bulkhead import PATIENCE_SECONDS, Bulkhead
 from service.adapters.endpoint_health import Standing
-from service.adapters.http import new_client
 from service.adapters.jsonrpc import RpcEndpoint
 from service.adapters.polls import Answers, Poll, Tally, agree, attempt
+from service.adapters.rpc_http import RpcHttp, transport_to
 from service.domain.errors import CountersignError, StateUnavailable, Unreachable
 from service.domain.reasons import Reason
 
@@ -52,19 +52,17 @@ class RpcEndpoints:
         self.agreement = agreement
         self._chain_id = chain_id
         self._who = f"RPC endpoints of chain {chain_id}"
-        self._client = new_client(timeout=timeout, transport=transport)
+        self._transports = [transport or transport_to(url) for url in rpc_urls]
         self._changed = threading.Condition()
         self._endpoints = [
             RpcEndpoint(
-                self._client,
-                url,
+                RpcHttp(url, reached_by, timeout),
                 f"RPC endpoint {number} of chain {chain_id}",
                 chain_id,
-                timeout,
                 self._changed,
                 monotonic,
             )
-            for number, url in enumerate(rpc_urls, 1)
+            for number, (url, reached_by) in enumerate(zip(rpc_urls, self._transports, strict=True), 1)
         ]
         self._preferred = self._endpoints[0]
         self._bulkhead = Bulkhead(self._who, Reason.RPC_UNREACHABLE, calls)
@@ -162,7 +160,8 @@ class RpcEndpoints:
     def close(self) -> None:
         """Close the connections. Calls that were left behind end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
+        for transport in self._transports:
+            transport.close()
 
     def _first(self, ask: Callable[[RpcEndpoint], T], order: Sequence[RpcEndpoint]) -> T:
         fault: CountersignError | None = None

@@ -54,9 +54,7 @@ def new_client(*, timeout: float, transport: httpx.BaseTransport | None = None) 
     return httpx.Client(timeout=timeout, transport=transport, follow_redirects=False, cookies=no_cookies)
 
 
-def exchange(
-    client: httpx.Client, request: httpx.Request, *, limit: int, seconds: float, inflate: bool = True
-) -> Reply:
+def exchange(client: httpx.Client, request: httpx.Request, *, limit: int, seconds: float) -> Reply:
     """Send a request and read its answer, at most ``limit`` bytes and for at most about ``seconds``.
 
     Args:
@@ -64,23 +62,28 @@ def exchange(
         request: what.
         limit: bytes of the body to keep.
         seconds: for the body; connecting and the head have the client's timeouts.
-        inflate: undo a ``Content-Encoding``; not for receivers who may send a few bytes that inflate to gigabytes.
 
     Raises:
         httpx.HTTPError: no answer, a broken one, or one that took too long.
     """
+    return read_reply(client.send(request, stream=True), limit=limit, seconds=seconds)
+
+
+def read_reply(response: httpx.Response, *, limit: int, seconds: float) -> Reply:
+    """Read an answer whose head is there, at most ``limit`` bytes and for at most about ``seconds``; and close it.
+
+    Raises:
+        httpx.HTTPError: it broke off, or took too long.
+    """
     deadline = time.monotonic() + seconds
-    response = client.send(request, stream=True)
     try:
-        if not inflate:
-            response.headers.pop("content-encoding", None)  # httpx picks its decoder by it when the body is read
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > limit:
                 break
             if time.monotonic() > deadline:
-                raise httpx.ReadTimeout("the answer took too long", request=request)
+                raise httpx.ReadTimeout("the answer took too long", request=response.request)
     finally:
         response.close()
     return Reply(response.status_code, response.headers, bytes(body[:limit]), len(body) <= limit)

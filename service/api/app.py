@@ -14,7 +14,7 @@ from service.api import handlers
 from service.api.auth import ApiKeys
 from service.api.description import DESCRIPTION, KEYED, OPEN, DescribedApi
 from service.api.middleware import BodyLimit, RequestIds
-from service.api.routers import change_requests, probes
+from service.api.routers import chains, change_requests, events, hooks, probes, webhook_endpoints
 from service.api.waiting import MOST_WAITING, WaitingRoom
 from service.store.changes import StateChanges
 from service.store.health import UNAVAILABLE
@@ -48,6 +48,10 @@ def create_app(parts: ApiParts) -> FastAPI:
     for fault in UNAVAILABLE:
         app.add_exception_handler(fault, handlers.on_unavailable)
     app.include_router(change_requests.router, responses=KEYED)
+    app.include_router(webhook_endpoints.router, responses=KEYED)
+    app.include_router(events.router, responses=KEYED)
+    app.include_router(hooks.router)
+    app.include_router(chains.router, responses=KEYED)
     app.include_router(probes.router, responses=OPEN)
     return app
 

@@ -15,8 +15,8 @@ def encode(last_id: str) -> str:
     return base64.urlsafe_b64encode(last_id.encode()).rstrip(b"=").decode()
 
 
-def decode(cursor: str | None) -> str | None:
-    """The id in a cursor.
+def decode(cursor: str | None, form: re.Pattern[str] = REQUEST_ID) -> str | None:
+    """What is in a cursor: an id, or whatever has the ``form``.
 
     Raises:
         Problem: ``invalid_request``: no cursor of ours.
@@ -27,7 +27,7 @@ def decode(cursor: str | None) -> str | None:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         text = ""
-    if not REQUEST_ID.fullmatch(text):
+    if not form.fullmatch(text):
         part = InvalidPart(parameter="cursor", detail="give the next_cursor of an earlier page, unchanged")
         raise Problem(INVALID_REQUEST, f"cursor: {part.detail}", errors=[part])
     return text

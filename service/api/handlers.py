@@ -1,6 +1,6 @@
 """Exceptions as problems."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -66,23 +66,24 @@ def on_validation_error(request: Request, error: Exception) -> Response:
     """What pydantic says, with pointers into the body and without anything that was sent but unknown names."""
     if not isinstance(error, RequestValidationError):
         raise error
-    parts = _parts(error.errors(), error.body)
+    about_changes = request.url.path.startswith("/v1/change-requests")
+    parts = [_part(each, error.body, hint if about_changes else _unknown) for each in error.errors()]
     first = parts[0]
     more = f" (and {len(parts) - 1} more)" if len(parts) > 1 else ""
     detail = f"{first.pointer or first.parameter}: {first.detail}{more}"
     return answer(Problem(INVALID_REQUEST, detail, errors=parts), request_id_of(request))
 
 
-def _parts(errors: Sequence[Mapping[str, Any]], body: object) -> list[InvalidPart]:
-    return [_part(error, body) for error in errors]
+def _unknown(_: str) -> str:
+    return "unknown member"
 
 
-def _part(error: Mapping[str, Any], body: object) -> InvalidPart:
+def _part(error: Mapping[str, Any], body: object, about_unknown: Callable[[str], str]) -> InvalidPart:
     source, *loc = error["loc"]
     detail = _detail(error)
     if source == "body":
         if error["type"] == "extra_forbidden":
-            detail = hint(str(loc[-1]))
+            detail = about_unknown(str(loc[-1]))
         return InvalidPart(pointer=_pointer(body, loc), detail=detail)
     return InvalidPart(parameter=str(loc[0])[:LONGEST_PART], detail=detail)
 

@@ -55,6 +55,13 @@ UNAUTHORIZED: Final = ProblemType(
     "The request carries no API key, or one that this service does not know.",
     "Send `Authorization: Bearer <API key>` with a key of your workspace.",
 )
+SIGNATURE_REFUSED: Final = ProblemType(
+    "signature_refused",
+    401,
+    "The webhook is not signed as it should be",
+    "The request is not signed by a webhook secret of this workspace, or its timestamp is more than five minutes away.",
+    "The operator puts the secret that Phala Cloud shows into `phala_webhook_secrets` of the workspace file.",
+)
 NOT_PERMITTED: Final = ProblemType(
     "not_permitted",
     403,
@@ -84,11 +91,26 @@ TOKEN_ALREADY_SUBMITTED: Final = ProblemType(
     "A prepared update can be submitted once: its commit token already belongs to a change request.",
     "Follow the change request that `detail` names, or prepare again and submit the new output.",
 )
+PREPARED_DIFFERS: Final = ProblemType(
+    "prepared_differs",
+    409,
+    "The prepared update is another one",
+    "A fresh token is taken only for the very update that the change request is about: same CVM, compose hash, app, "
+    "device and chain.",
+    "Prepare the same change again and send that; submit a change request of its own for another update.",
+)
+NOTHING_PREPARED: Final = ProblemType(
+    "nothing_prepared",
+    409,
+    "Nothing is prepared yet",
+    "The change request has not been prepared yet, so there is no token to renew.",
+    "Wait until its state is `prepared`.",
+)
 COMMIT_STARTED: Final = ProblemType(
     "commit_started",
     409,
     "The commit has started",
-    "A change request cannot be cancelled any more once its commit is on the way to Phala Cloud.",
+    "A change request cannot be cancelled or refreshed any more once its commit is on the way to Phala Cloud.",
     "Follow the change request to its end; to go back, submit a new one with the earlier configuration.",
 )
 ALREADY_ENDED: Final = ProblemType(
@@ -97,6 +119,41 @@ ALREADY_ENDED: Final = ProblemType(
     "The change request has ended",
     "The change request is in a terminal state.",
     "Nothing is left to cancel; submit a new change request if something is still wanted.",
+)
+WEBHOOK_ENDPOINT_EXISTS: Final = ProblemType(
+    "webhook_endpoint_exists",
+    409,
+    "The URL has an endpoint already",
+    "Another webhook endpoint of the workspace has this URL.",
+    "Change that one, or use a URL that differs, in its query for example.",
+)
+TOO_MANY_WEBHOOK_ENDPOINTS: Final = ProblemType(
+    "too_many_webhook_endpoints",
+    409,
+    "Too many webhook endpoints",
+    "A workspace has at most 50 webhook endpoints.",
+    "Delete one that is not needed any more.",
+)
+WEBHOOK_ENDPOINT_DELETED: Final = ProblemType(
+    "webhook_endpoint_deleted",
+    409,
+    "The webhook endpoint was deleted",
+    "The webhook endpoint was deleted; only its history can be read.",
+    "Create a new one.",
+)
+WEBHOOK_ENDPOINT_DISABLED: Final = ProblemType(
+    "webhook_endpoint_disabled",
+    409,
+    "The webhook endpoint is disabled",
+    "The service disabled the webhook endpoint; its `disabled` says why.",
+    "Repair the receiver, resume the endpoint with `paused: false`, then ask again.",
+)
+WEBHOOK_ENDPOINT_OF_FILE: Final = ProblemType(
+    "webhook_endpoint_of_file",
+    409,
+    "The webhook endpoint belongs to the workspace file",
+    "The operator's workspace file says what this webhook endpoint is; over the API it can be paused and resumed only.",
+    "Have the operator change the file, or create an endpoint of your own.",
 )
 BODY_TOO_LARGE: Final = ProblemType(
     "body_too_large",
@@ -173,12 +230,20 @@ WORKSPACE_MISSING: Final = ProblemType(
 PROBLEMS: Final[tuple[ProblemType, ...]] = (
     MALFORMED_JSON,
     UNAUTHORIZED,
+    SIGNATURE_REFUSED,
     NOT_PERMITTED,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     TOKEN_ALREADY_SUBMITTED,
+    PREPARED_DIFFERS,
+    NOTHING_PREPARED,
     COMMIT_STARTED,
     ALREADY_ENDED,
+    WEBHOOK_ENDPOINT_EXISTS,
+    TOO_MANY_WEBHOOK_ENDPOINTS,
+    WEBHOOK_ENDPOINT_DELETED,
+    WEBHOOK_ENDPOINT_DISABLED,
+    WEBHOOK_ENDPOINT_OF_FILE,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID_REQUEST,

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from service.api import links, schemas
 from service.domain import calls
+from service.domain.alerts import ALERT_ADVICE, AlertCode
 from service.domain.reasons import ADVICE, Reason
+from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionKind, SafeTransactionState
 from service.domain.states import MEANINGS, TERMINAL, State
 from service.store.requests import Approval
@@ -55,12 +58,13 @@ class Representer:
             execution=self._execution(row),
             commit=_commit(row),
             running_evidence=row.running_evidence,
-            reason=_reason(row),
+            reason=_reason(row.reason, row.detail),
             next=None if state in TERMINAL else _next(row),
             warnings=row.warnings,
             cancel_requested_at=row.cancel_requested_at,
             deadline_at=row.deadline_at,
             token_expires_at=row.token_expires_at,
+            token_refresh=_token_refresh(row),
             created_at=row.created_at,
             updated_at=row.updated_at,
             state_entered_at=row.state_entered_at,
@@ -74,7 +78,9 @@ class Representer:
 
     def _links(self, request_id: str) -> schemas.ChangeRequestLinks:
         url = self.url(request_id)
-        return schemas.ChangeRequestLinks(self=url, events=f"{url}/events", cancel=f"{url}/cancel")
+        return schemas.ChangeRequestLinks(
+            self=url, events=f"{url}/events", cancel=f"{url}/cancel", refresh=f"{url}/refresh"
+        )
 
     def _chain(self, chain_id: int | None) -> schemas.Chain | None:
         if chain_id is None:
@@ -128,8 +134,8 @@ class Representer:
             operation=row.operation if row else None,
             calls=needed,
             devices=proposal.devices,
-            confirmations=row.confirmations if row else [],
-            threshold=row.threshold if row else None,
+            **_signatures(proposal, row),
+            alerts=_alerts(proposal),
             rejection=_rejection(approval.transactions),
             detail=proposal.detail,
             links=schemas.SafeLinks(
@@ -142,6 +148,48 @@ class Representer:
         )
 
 
+class _Signatures(TypedDict):
+    confirmations: list[str]
+    signatures: list[schemas.OwnerSignature]
+    contract_signatures: list[str]
+    missing: list[str]
+    threshold: int | None
+    ready: bool
+
+
+def _signatures(proposal: Proposal, row: SafeTransaction | None) -> _Signatures:
+    confirmations = row.confirmations if row else []
+    kinds = row.signature_kinds if row else {}
+    contracts = row.contract_signatures if row else []
+    threshold = row.threshold if row else None
+    owners = proposal.safe_seen["owners"] if proposal.safe_seen else []
+    return _Signatures(
+        confirmations=confirmations,
+        signatures=[
+            schemas.OwnerSignature(owner=owner, kind=SignatureKind(kinds[owner]))
+            for owner in confirmations
+            if owner in kinds
+        ],
+        contract_signatures=contracts,
+        missing=[owner for owner in owners if owner not in confirmations and owner not in contracts],
+        threshold=threshold,
+        ready=(
+            row is not None
+            and row.state == SafeTransactionState.QUEUED
+            and threshold is not None
+            and len(confirmations) >= threshold
+        ),
+    )
+
+
+def _alerts(proposal: Proposal) -> list[schemas.AlertOut]:
+    return [
+        schemas.AlertOut(code=code, message=one["message"], advice=ALERT_ADVICE[code])
+        for one in proposal.alerts
+        for code in (AlertCode(one["code"]),)
+    ]
+
+
 def event(row: Event) -> schemas.EventOut:
     """An event; its ``data`` is exactly what webhooks carry."""
     body = json.loads(row.body)
@@ -149,7 +197,7 @@ def event(row: Event) -> schemas.EventOut:
         id=row.id,
         seq=row.seq,
         type=row.type,
-        state=State(row.state),
+        state=State(str(row.state)),  # the database holds events of change requests to one
         timestamp=body["timestamp"],
         data=body["data"],
     )
@@ -192,11 +240,21 @@ def _commit(row: ChangeRequest) -> schemas.Commit | None:
     return schemas.Commit(attempted_at=row.commit_attempted_at, correlation_id=row.correlation_id)
 
 
-def _reason(row: ChangeRequest) -> schemas.ReasonOut | None:
-    if row.reason is None:
+def _reason(code: str | None, detail: str | None) -> schemas.ReasonOut | None:
+    if code is None:
         return None
-    code = Reason(row.reason)
-    return schemas.ReasonOut(code=code, advice=ADVICE[code], detail=row.detail)
+    reason = Reason(code)
+    return schemas.ReasonOut(code=reason, advice=ADVICE[reason], detail=detail)
+
+
+def _token_refresh(row: ChangeRequest) -> schemas.TokenRefresh:
+    return schemas.TokenRefresh(
+        by_service=row.patch is not None,
+        requested_at=row.refresh_requested_at,
+        attempts=row.refresh_attempts,
+        next_attempt_at=row.refresh_due_at,
+        reason=_reason(row.refresh_reason, row.refresh_detail),
+    )
 
 
 def _next(row: ChangeRequest) -> schemas.Next:

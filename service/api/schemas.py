@@ -1,11 +1,14 @@
 """What the API answers. Hashes are ``0x``-prefixed lower case, addresses checksummed, times UTC."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.domain.alerts import AlertCode
 from service.domain.reasons import Reason
+from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionState
 from service.domain.states import State
 
@@ -72,6 +75,25 @@ class Rejection(_Answer):
     note: str
 
 
+class OwnerSignature(_Answer):
+    """A verified signature of a current owner."""
+
+    owner: str
+    kind: SignatureKind = Field(
+        description="`eip712`, `eth_sign`, or `approved_hash` for one given on chain with `approveHash`"
+    )
+
+
+class AlertOut(_Answer):
+    """Something about the approval that wants a person's eyes."""
+
+    model_config = ConfigDict(title="Alert")
+
+    code: AlertCode
+    message: str
+    advice: str
+
+
 class SafeApproval(_Answer):
     """An approval by a Safe's owners. Members of the Safe transaction are null until it is made."""
 
@@ -87,8 +109,15 @@ class SafeApproval(_Answer):
     operation: int | None = Field(description="0 CALL, 1 DELEGATECALL (only the canonical MultiSendCallOnly)")
     calls: list[Call] = Field(description="What reaches the app contract, in order")
     devices: list[str] = Field(description="Devices that the transaction allows beside the hash")
-    confirmations: list[str] = Field(description="Owners whose signature was verified")
+    confirmations: list[str] = Field(description="Current owners whose signature was verified")
+    signatures: list[OwnerSignature] = Field(description="The same with the kind of each signature")
+    contract_signatures: list[str] = Field(
+        description="Current owners with a contract's signature (EIP-1271), which is not verified here and not counted"
+    )
+    missing: list[str] = Field(description="Current owners who have not signed")
     threshold: int | None
+    ready: bool = Field(description="Whether enough owners signed and one of them can execute it")
+    alerts: list[AlertOut] = Field(description="Oldest first; each was sent as `change_request.alert`")
     rejection: Rejection | None
     detail: str | None
     links: SafeLinks
@@ -147,12 +176,23 @@ class Next(_Answer):
     waiting_for: Reason | None
 
 
+class TokenRefresh(_Answer):
+    """Renewal of the commit token."""
+
+    by_service: bool = Field(description="Whether the service knows the patch, and renews the token itself")
+    requested_at: datetime | None = Field(description="When it was asked for, until it is done")
+    attempts: int = Field(description="How often in a row it failed")
+    next_attempt_at: datetime | None
+    reason: ReasonOut | None = Field(description="Why the last try failed")
+
+
 class ChangeRequestLinks(_Answer):
     """Routes of this change request."""
 
     self: str
     events: str
     cancel: str
+    refresh: str
 
 
 class ChangeRequestOut(_Answer):
@@ -186,6 +226,7 @@ class ChangeRequestOut(_Answer):
     cancel_requested_at: datetime | None
     deadline_at: datetime
     token_expires_at: datetime | None
+    token_refresh: TokenRefresh
     created_at: datetime
     updated_at: datetime
     state_entered_at: datetime
@@ -226,6 +267,43 @@ class Health(_Answer):
     """An answer to a probe."""
 
     status: Literal["ok", "ready", "degraded"]
+
+
+class ChainWatch(StrEnum):
+    """Whether a chain is read."""
+
+    NOT_READ_YET = "not_read_yet"
+    UP_TO_DATE = "up_to_date"
+    CATCHING_UP = "catching_up"
+    FAILING = "failing"
+
+
+class CatchUp(_Answer):
+    """Final blocks there were to read when catching up began, and those that are left."""
+
+    blocks_total: int
+    blocks_left: int
+
+
+class ChainStatus(_Answer):
+    """How far a chain was read; numbers are null until it was read once."""
+
+    id: int
+    name: str
+    status: ChainWatch
+    head_block: int | None = Field(description="Highest block that was seen")
+    final_block: int | None
+    read_to_block: int | None = Field(description="Everything up to this final block was read")
+    looked_at: datetime | None = Field(description="When the chain last answered")
+    age_seconds: float | None = Field(description="How long ago that was")
+    failed_looks: int = Field(description="How many looks failed since then")
+    catch_up: CatchUp | None = Field(description="Null when nothing is left behind")
+
+
+class ChainList(_Answer):
+    """The configured chains, by id."""
+
+    items: list[ChainStatus]
 
 
 class Readiness(Health):

@@ -3,6 +3,7 @@
 Event topics of DstackApp: nothing is indexed, the value is the log's data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -107,6 +108,34 @@ class SafeState:
 
 
 @dataclass(frozen=True, slots=True)
+class SafeExecution:
+    """One ``ExecutionSuccess`` or ``ExecutionFailure`` of a Safe: a transaction that used up a nonce.
+
+    Attributes:
+        safe_tx_hash: ``0x``-prefixed bytes32, lower case.
+        success: whether its call succeeded.
+        transaction_hash: the chain's transaction that executed it.
+    """
+
+    safe_tx_hash: str
+    success: bool
+    transaction_hash: str
+    block: Block
+
+
+def execution_at(executions: Sequence[SafeExecution], nonce: int, next_nonce: int) -> SafeExecution | None:
+    """The execution that used ``nonce``, ``None`` when the logs do not reach back to it.
+
+    Args:
+        executions: of one Safe in the order of the chain, up to the block at which ``next_nonce`` was read.
+        nonce: below ``next_nonce``.
+        next_nonce: the Safe's nonce at that block. Each execution used one nonce, so counting from the end finds it.
+    """
+    back = next_nonce - nonce
+    return executions[-back] if 0 < back <= len(executions) else None
+
+
+@dataclass(frozen=True, slots=True)
 class AppOwnership:
     """An app contract and who owns it. Addresses checksummed.
 
@@ -129,9 +158,22 @@ class AppOwnership:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a chain was scanned: every log up to and including ``block``, which was final then, is known."""
+    """How far a chain was scanned.
+
+    Attributes:
+        block: was final when it was noted; whether it still stands is looked at now and then.
+        read_to: highest block whose logs were read while it was final, ``None`` when that is ``block`` itself.
+        gap: final blocks that were to be read when catching up began, ``None`` when nothing is to be caught up.
+    """
 
     block: Block
+    read_to: int | None = None
+    gap: int | None = None
+
+    @property
+    def read(self) -> int:
+        """Number of the highest block whose logs were read while it was final."""
+        return self.block.number if self.read_to is None else self.read_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +182,7 @@ class Observation:
 
     Attributes:
         cursor: store it together with ``facts``; it never lies above ``view.final``.
-        facts: logs of watched contracts, possibly known already (same transaction hash, block hash and log index).
+        facts: logs of any contract, possibly known already (same transaction hash, block hash and log index).
         orphaned: known facts whose block is no longer canonical: keep them, but they prove nothing any more.
         behind: final blocks not scanned yet; above 0 means look again at once.
         detail: what was unusual, for the operator; ``None`` mostly.

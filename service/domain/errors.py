@@ -11,6 +11,7 @@ CountersignError
 ├── TokenDead         466: unknown, spent, expired or superseded commit token
 ├── CvmBusy           another live change request holds the CVM
 ├── Refused           a deterministic no, with the upstream's own words
+├── AddressRefused    a webhook URL leads to where webhooks must not go
 └── LeaseLost         another worker took the row over; nothing may be written any more
 """
 
@@ -113,6 +114,10 @@ class CvmBusy(CountersignError):
 
 class Refused(CountersignError):
     """A deterministic no."""
+
+
+class AddressRefused(CountersignError):
+    """A webhook URL leads to where webhooks must not go; nothing was connected to."""
 
 
 class LeaseLost(CountersignError):

@@ -3,14 +3,24 @@
 from collections.abc import Mapping
 from typing import Final
 
+from service.domain.alerts import ALERT_ADVICE, Alert
 from service.domain.chain import Block
 from service.domain.errors import Refused
 from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait, stop
 from service.domain.reasons import Reason
-from service.domain.snapshots import ChangeRequest, ProposalState, SafeTransaction
+from service.domain.snapshots import ChangeRequest, Proposal, ProposalState, SafeTransaction
 from service.domain.states import State
 from service.ports import Chain, Clock
-from service.steps.approval import NO_EVIDENCE, Evidence, canonical_evidence, chain_of, needed_approval, sight
+from service.steps.approval import (
+    NO_EVIDENCE,
+    Evidence,
+    added_above,
+    canonical_evidence,
+    chain_of,
+    is_canonical,
+    needed_approval,
+    sight,
+)
 from service.steps.ends import ending, ends_on_refusal
 
 _BEHIND_SECONDS: Final = 5.0
@@ -45,9 +55,10 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
     evidence = sight(request, needed_approval(request), chain, view).evidence
     if evidence is not None:
         return Advance(State.EXECUTED, evidence.facts())
-    newest = max((fact.block.number for fact in request.facts), default=None)
-    if newest is not None and newest > view.head.number:
-        # The news this request was rung for is in a block that this node does not have yet.
+    newest = max((fact.block for fact in request.facts), key=lambda block: block.number, default=None)
+    if newest is not None and newest.number > view.final.number and not is_canonical(chain, newest):
+        # The news this request was rung for is in a block that this node does not have: not yet, or not now. A block
+        # that vanishes and returns between two looks at the chain is no news: nobody would ring again.
         recheck_seconds = min(recheck_seconds, _BEHIND_SECONDS)
     proposal = request.proposal
     if proposal is not None and proposal.state is ProposalState.APPROVED:
@@ -56,33 +67,62 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
         return stop(State.REJECTED, Reason.REJECTED_BY_OWNERS, proposal.detail)
     if proposal is not None and proposal.state is ProposalState.FAILED:
         raise Refused(proposal.detail or "the proposal failed", reason=Reason.PROPOSAL_REFUSED)
-    if proposal is not None and proposal.transaction is not None:
-        return _report_approvals(request, proposal.transaction, recheck_seconds)
     if proposal is not None and proposal.state is ProposalState.EXTERNAL:
         return Wait(recheck_seconds, Reason.WAITING_FOR_EXTERNAL_APPROVAL)
+    if proposal is not None:
+        return _report(request, proposal, recheck_seconds)
     return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS)
 
 
 def _after_approval(
-    request: ChangeRequest, chain: Chain, final: Block, newest: int | None, recheck_seconds: float
+    request: ChangeRequest, chain: Chain, final: Block, newest: Block | None, recheck_seconds: float
 ) -> Outcome:
     """The approval was final for another request of the proposal, and is not to be seen for this one."""
-    known = newest is not None and newest <= final.number
+    known = newest is not None and newest.number <= final.number
     if known and not needed_approval(request).read(chain, final).both:
         raise Refused(f"not allowed at the final block {final.number}", reason=Reason.APPROVAL_WITHDRAWN)
     return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY)
 
 
-def _report_approvals(request: ChangeRequest, transaction: SafeTransaction, recheck_seconds: float) -> Wait:
+def _report(request: ChangeRequest, proposal: Proposal, recheck_seconds: float) -> Wait:
+    """Tell what is new about the proposal: its alerts, and who signed."""
+    facts = Facts()
+    notices: list[tuple[Notice, Mapping[str, object]]] = []
+    if len(proposal.alerts) > request.alerts_seen:
+        facts["alerts_seen"] = len(proposal.alerts)
+        notices += [(Notice.ALERT, _told(alert)) for alert in proposal.alerts[request.alerts_seen :]]
+    if proposal.transaction is not None:
+        _report_approvals(request, proposal, proposal.transaction, facts, notices)
+    return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS, facts=facts, notices=tuple(notices))
+
+
+def _told(alert: Alert) -> dict[str, object]:
+    return {"code": alert.code.value, "message": alert.message, "advice": ALERT_ADVICE[alert.code]}
+
+
+def _report_approvals(
+    request: ChangeRequest,
+    proposal: Proposal,
+    transaction: SafeTransaction,
+    facts: Facts,
+    notices: list[tuple[Notice, Mapping[str, object]]],
+) -> None:
     seen, count = request.approvals_seen, len(transaction.confirmations)
     if count == seen:
-        return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS)
-    data = {"approvals": count, "threshold": transaction.threshold, "owners": list(transaction.confirmations)}
-    notices = [(Notice.APPROVAL_ADDED, data)] if count > seen else []
+        return
+    # A count that fell (an owner was removed) is stored too: its next rise is news again.
+    facts["approvals_seen"] = count
+    owners = proposal.safe_seen.owners if proposal.safe_seen else ()
+    data = {
+        "approvals": count,
+        "threshold": transaction.threshold,
+        "owners": list(transaction.confirmations),
+        "missing": [owner for owner in owners if owner not in transaction.confirmations],
+    }
+    if count > seen:
+        notices.append((Notice.APPROVAL_ADDED, data))
     if transaction.threshold is not None and seen < transaction.threshold <= count:
         notices.append((Notice.THRESHOLD_REACHED, data))
-    # A count that fell (an owner was removed) is stored too: its next rise is news again.
-    return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS, facts=Facts(approvals_seen=count), notices=tuple(notices))
 
 
 def _await_finality(request: ChangeRequest, chain: Chain, recheck_seconds: float) -> Outcome:
@@ -101,6 +141,9 @@ def _await_finality(request: ChangeRequest, chain: Chain, recheck_seconds: float
         # The device came later than the hash, or either was taken away and given again.
         later = Facts(evidence_block_hash=view.head.hash, evidence_block_number=view.head.number)
         return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY, "allowed since a block that is not final", later)
+    if added_above(request, needed, chain, view.final):
+        # The node that tells the head may be behind the block that completed the approval.
+        return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY, "what was added last is not final")
     raise Refused(f"not allowed at the final block {view.final.number}", reason=Reason.APPROVAL_WITHDRAWN)
 
 

@@ -1,7 +1,8 @@
 """Events and their outbox rows, written in the transaction of what they tell about."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +11,29 @@ from sqlalchemy.orm import Session
 
 from service.domain.reasons import ADVICE, Reason
 from service.domain.snapshots import SafeTransactionKind
+from service.domain.webhooks import EndpointEvent, EndpointState, wants
 from service.store.database import Database
 from service.store.tables import ChangeRequest, Event, SafeTransaction, WebhookDelivery, WebhookEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event with its place among all of them."""
+
+    id: str
+    position: int
+    change_request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    workspace_id: str
+    type: str
+    now: datetime
+    data: Mapping[str, object]
+    change_request_id: str | None = None
+    seq: int | None = None
+    state: str | None = None
 
 
 def append(
@@ -23,39 +45,80 @@ def append(
     now: datetime,
     extra: Mapping[str, object] | None = None,
 ) -> None:
-    """Append ``change_request.<name>`` with the row's next sequence number, and one delivery per enabled endpoint.
+    """Append ``change_request.<name>`` with the row's next sequence number, and a delivery per endpoint that wants it.
 
     The caller holds the row (it was just updated in this transaction), which keeps the numbers without gaps.
     """
     row.last_event_seq += 1
-    event_id = database.new_id("evt")
     event_type = f"change_request.{name}"
-    body = {
-        "type": event_type,
-        "timestamp": now.isoformat(),
-        "data": {**_data(database, session, row), **(extra or {})},
-    }
-    event = Event(
-        id=event_id,
-        workspace_id=row.workspace_id,
-        change_request_id=row.id,
-        seq=row.last_event_seq,
-        type=event_type,
-        state=row.state,
-        body=json.dumps(body, separators=(",", ":"), ensure_ascii=False),
-        created_at=now,
-    )
-    session.add(event)
-    session.flush()
-    endpoints = select(WebhookEndpoint.id).where(
-        WebhookEndpoint.workspace_id == row.workspace_id, WebhookEndpoint.enabled
-    )
-    for endpoint_id in session.scalars(endpoints):
-        session.execute(
-            insert(WebhookDelivery).values(
-                id=database.new_id("dlv"), event_id=event_id, endpoint_id=endpoint_id, due_at=func.now()
-            )
+    data = {**_data(database, session, row), **(extra or {})}
+    new = _New(row.workspace_id, event_type, now, data, row.id, row.last_event_seq, row.state)
+    stored = _store(database, session, new)
+    deliver(database, session, stored, endpoints_for(session, row.workspace_id, event_type))
+
+
+def append_about_endpoint(
+    database: Database,
+    session: Session,
+    workspace_id: str,
+    event: EndpointEvent,
+    *,
+    now: datetime,
+    data: Mapping[str, object],
+) -> StoredEvent:
+    """Append ``webhook_endpoint.<event>``; the caller says who gets it, see ``deliver``."""
+    return _store(database, session, _New(workspace_id, f"webhook_endpoint.{event}", now, data))
+
+
+def endpoints_for(session: Session, workspace_id: str, event_type: str) -> list[str]:
+    """Ids of the workspace's endpoints that want an event, locked against being deleted before it is theirs."""
+    statement = (
+        select(WebhookEndpoint.id, WebhookEndpoint.event_types)
+        .where(
+            WebhookEndpoint.workspace_id == workspace_id,
+            WebhookEndpoint.state.in_([EndpointState.ACTIVE, EndpointState.PAUSED]),
         )
+        .order_by(WebhookEndpoint.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    return [row.id for row in session.execute(statement) if wants(row.event_types, event_type)]
+
+
+def deliver(database: Database, session: Session, event: StoredEvent, endpoint_ids: Sequence[str]) -> list[str]:
+    """One delivery of an event per endpoint, due now; their ids."""
+    deliveries = [delivery_of(database, event, endpoint_id) for endpoint_id in endpoint_ids]
+    if deliveries:
+        session.execute(insert(WebhookDelivery).values(deliveries))
+    return [str(delivery["id"]) for delivery in deliveries]
+
+
+def delivery_of(database: Database, event: StoredEvent, endpoint_id: str) -> dict[str, Any]:
+    """The columns of a delivery that is due now."""
+    return {
+        "id": database.new_id("dlv"),
+        "event_id": event.id,
+        "endpoint_id": endpoint_id,
+        "event_position": event.position,
+        "change_request_id": event.change_request_id,
+        "due_at": func.now(),
+    }
+
+
+def _store(database: Database, session: Session, new: _New) -> StoredEvent:
+    event_id = database.new_id("evt")
+    body = {"type": new.type, "timestamp": new.now.isoformat(), "data": new.data}
+    statement = insert(Event).values(
+        id=event_id,
+        workspace_id=new.workspace_id,
+        change_request_id=new.change_request_id,
+        seq=new.seq,
+        type=new.type,
+        state=new.state,
+        body=json.dumps(body, separators=(",", ":"), ensure_ascii=False),
+        created_at=new.now,
+    )
+    position = session.scalars(statement.returning(Event.position)).one()
+    return StoredEvent(event_id, position, new.change_request_id)
 
 
 def _data(database: Database, session: Session, row: ChangeRequest) -> dict[str, Any]:

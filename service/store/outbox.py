@@ -1,16 +1,29 @@
-"""Webhook deliveries: what is due, what was tried, when to try again."""
+"""Webhook deliveries: what is due, what was tried, when to try again.
 
+An endpoint is leased, its deliveries are not: whoever holds it sends them one after the other. Locks are taken in one
+order: the endpoint, then its deliveries.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import ARRAY, ColumnElement, DateTime, Text, and_, case, exists, func, insert, literal, select, update
+from sqlalchemy.orm import Session, aliased
 
 from service.domain.errors import LeaseLost
+from service.domain.webhooks import HOLDING_STEPS, OURS, DeliveryState, DisabledReason, Fault
+from service.store import leases
 from service.store.database import Database
-from service.store.leases import Lease, due_again, given_back, held
+from service.store.leases import Lease, given_back, held
 from service.store.tables import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
-from service.store.workspaces import WEBHOOK_SECRET
+from service.store.webhook_endpoints import WEBHOOK_SECRET, disable
+
+GONE = 410
+"""The status by which a receiver says that nothing must be sent to it any more."""
+OUTAGE_SECONDS = 60
+"""A receiver that failed for so long was down; less may have been about one event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +32,25 @@ class Delivery:
 
     id: str
     event_id: str
-    url: str
-    secret: SecretStr
+    change_request_id: str | None
     body: bytes
-    failed_attempts: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The next deliveries of an endpoint, in order.
+
+    Attributes:
+        unanswered: how often in a row nobody answered there.
+        sealed: the secrets that sign, the newest first.
+    """
+
+    endpoint_id: str
+    url: str
+    unanswered: int
+    sealed: Sequence[bytes]
+    deliveries: Sequence[Delivery]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +61,7 @@ class Attempt:
     duration_ms: int
     status: int | None
     detail: str | None
+    fault: Fault | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -40,50 +69,188 @@ class Attempt:
         return self.status is not None and 200 <= self.status < 300  # noqa: PLR2004 - HTTP's own numbers
 
 
-def load(database: Database, lease: Lease) -> Delivery:
-    """The delivery under a lease.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An attempt of a delivery; after a failed one it is due again after ``retry_seconds``, or failed if ``None``."""
 
-    Raises:
-        SealingError: the endpoint's secret does not open.
+    delivery_id: str
+    attempt: Attempt
+    retry_seconds: float | None
+
+
+def ring_due(database: Database, limit: int) -> list[str]:
+    """Endpoints with deliveries that are due, stamped as rung."""
+    due = exists().where(WebhookDelivery.endpoint_id == WebhookEndpoint.id, WebhookDelivery.due_at <= func.now())
+    return [endpoint_id for endpoint_id, _ in leases.ring_due(database, WebhookEndpoint, limit, due)]
+
+
+def not_now(database: Database, endpoint_id: str) -> None:
+    """Take a ring back that nobody could follow: the next sweep rings again."""
+    with database.transaction() as session:
+        session.execute(update(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id).values(rung_at=None))
+
+
+def load(database: Database, lease: Lease, now: datetime, limit: int) -> Batch:
+    """The deliveries of the leased endpoint that are due, oldest event first.
+
+    Those of a change request whose earlier event failed are held back until that one is tried again, its first
+    ``HOLDING_STEPS`` times.
     """
     with database.transaction() as session:
-        row, event, endpoint = session.execute(
-            select(WebhookDelivery, Event, WebhookEndpoint)
-            .join(Event, Event.id == WebhookDelivery.event_id)
-            .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-            .where(WebhookDelivery.id == lease.row_id)
-        ).one()
-        secret = database.sealer.open(endpoint.secret_sealed, purpose=WEBHOOK_SECRET, row_id=endpoint.id)
-        return Delivery(row.id, event.id, endpoint.url, secret, event.body.encode(), row.attempts)
-
-
-def record(database: Database, lease: Lease, attempt: Attempt, retry_seconds: float | None) -> None:
-    """Store an attempt; the delivery is done, due again after ``retry_seconds``, or failed when that is ``None``.
-
-    Raises:
-        LeaseLost: another worker took over; the attempt is kept, the delivery is theirs.
-    """
-    values: dict[str, object] = {"attempts": WebhookDelivery.attempts + 1}
-    if attempt.succeeded:
-        values |= {"state": "delivered", "delivered_at": attempt.at, **given_back(None)}
-    elif retry_seconds is None:
-        values |= {"state": "failed", **given_back(None)}
-    else:
-        values |= given_back(due_again(lease, retry_seconds))
-    with database.transaction() as session:
-        session.add(
-            WebhookAttempt(
-                delivery_id=str(lease.row_id),
-                attempted_at=attempt.at,
-                duration_ms=attempt.duration_ms,
-                status=attempt.status,
-                detail=attempt.detail,
-            )
+        endpoint = session.get_one(WebhookEndpoint, lease.row_id)
+        earlier = aliased(WebhookDelivery)
+        held_back = exists().where(
+            earlier.endpoint_id == WebhookDelivery.endpoint_id,
+            earlier.change_request_id == WebhookDelivery.change_request_id,
+            earlier.event_position < WebhookDelivery.event_position,
+            earlier.due_at > func.clock_timestamp(),
+            earlier.step.between(1, HOLDING_STEPS),
         )
-        statement = update(WebhookDelivery).where(held(lease)).values(**values).returning(WebhookDelivery.id)
-        lost = session.scalars(statement).one_or_none() is None
-    if lost:
-        raise LeaseLost("another worker holds this delivery")
+        rows = session.execute(
+            select(WebhookDelivery.id, Event.id, WebhookDelivery.change_request_id, Event.body, WebhookDelivery.step)
+            .join(Event, Event.id == WebhookDelivery.event_id)
+            .where(
+                WebhookDelivery.endpoint_id == lease.row_id,
+                WebhookDelivery.due_at <= func.clock_timestamp(),
+                ~held_back,
+            )
+            .order_by(WebhookDelivery.event_position)
+            .limit(limit)
+        )
+        deliveries = [Delivery(id_, event_id, of, body.encode(), step) for id_, event_id, of, body, step in rows]
+        sealed = [endpoint.secret_sealed]
+        if endpoint.previous_secret_sealed and endpoint.previous_secret_expires_at > now:  # type: ignore[operator]
+            sealed.append(endpoint.previous_secret_sealed)
+        return Batch(endpoint.id, endpoint.url, endpoint.attempts, sealed, deliveries)
+
+
+def secrets(database: Database, batch: Batch) -> list[SecretStr]:
+    """The secrets that sign, opened.
+
+    Raises:
+        SealingError: one does not open.
+    """
+    return [database.sealer.open(sealed, purpose=WEBHOOK_SECRET, row_id=batch.endpoint_id) for sealed in batch.sealed]
+
+
+def record(database: Database, lease: Lease, results: Sequence[Result], *, disable_seconds: float) -> bool:
+    """Store attempts in the order in which they were made; whether the endpoint is still to be served.
+
+    A receiver that says it is gone is disabled, and so is one that failed for ``disable_seconds`` without a success.
+
+    Raises:
+        LeaseLost: another worker took over; the attempts are kept, the deliveries are theirs.
+    """
+    with database.transaction() as session:
+        endpoint = session.scalars(
+            select(WebhookEndpoint).where(held(lease)).with_for_update(key_share=True)
+        ).one_or_none()
+        session.execute(insert(WebhookAttempt), [_attempt(result) for result in results])
+        if endpoint is not None:
+            _apply(session, results)
+            reason = _follow(session, endpoint, results, disable_seconds)
+            if reason is not None:
+                last = results[-1].attempt
+                disable(database, session, endpoint, reason, _said(last), last.at)
+    if endpoint is None:
+        raise LeaseLost("another worker holds this endpoint")
+    return endpoint.due_at is not None
+
+
+def _said(attempt: Attempt) -> str:
+    if attempt.status is None:
+        return attempt.detail or "no answer"
+    return f"HTTP {attempt.status}: {attempt.detail}" if attempt.detail else f"HTTP {attempt.status}"
+
+
+def _attempt(result: Result) -> dict[str, object]:
+    attempt = result.attempt
+    return {
+        "delivery_id": result.delivery_id,
+        "attempted_at": attempt.at,
+        "duration_ms": attempt.duration_ms,
+        "status": attempt.status,
+        "fault": attempt.fault,
+        "detail": attempt.detail,
+    }
+
+
+def _apply(session: Session, results: Sequence[Result]) -> None:
+    """What became of the deliveries. A delivery that was dropped meanwhile stays so, unless it arrived."""
+    tries: dict[str, object] = {"attempts": WebhookDelivery.attempts + 1}
+    arrived = [(result.delivery_id, result.attempt.at) for result in results if result.attempt.succeeded]
+    if arrived:
+        ids, times = zip(*arrived, strict=True)
+        arrays = (literal(list(ids), ARRAY(Text)), literal(list(times), ARRAY(DateTime(timezone=True))))
+        done = func.unnest(*arrays).table_valued("id", "at", name="done").render_derived()
+        delivered = {"state": DeliveryState.DELIVERED, "delivered_at": done.c.at, "due_at": None}
+        _update(session, WebhookDelivery.id == done.c.id, tries | delivered)
+    for result in results:
+        if result.attempt.succeeded:
+            continue
+        steps = 0 if result.attempt.fault is Fault.SECRET_UNREADABLE else 1
+        values = tries | {"step": WebhookDelivery.step + steps}
+        if result.retry_seconds is None:
+            values |= {"state": DeliveryState.FAILED, "due_at": None}
+        else:
+            values |= {"due_at": _in(result.retry_seconds)}
+        still = and_(WebhookDelivery.id == result.delivery_id, WebhookDelivery.state == DeliveryState.PENDING)
+        _update(session, still, values)
+
+
+def _update(session: Session, condition: ColumnElement[bool], values: Mapping[str, object]) -> None:
+    statement = update(WebhookDelivery).where(condition).values(**values)
+    session.execute(statement, execution_options={"synchronize_session": False})
+
+
+def _in(seconds: float) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds))
+
+
+def _follow(
+    session: Session, endpoint: WebhookEndpoint, results: Sequence[Result], disable_seconds: float
+) -> DisabledReason | None:
+    """Note on the endpoint how it does; why it is to be disabled, if it is."""
+    before = endpoint.last_success_at
+    for result in results:
+        attempt = result.attempt
+        if attempt.succeeded:
+            since = endpoint.failing_since
+            if since is not None and (attempt.at - since).total_seconds() >= OUTAGE_SECONDS:
+                _release(session, endpoint.id, before)
+            endpoint.failing_since, endpoint.last_success_at = None, attempt.at
+        elif attempt.fault not in OURS and endpoint.failing_since is None:
+            endpoint.failing_since = attempt.at
+    last = results[-1].attempt
+    if last.status == GONE:
+        return DisabledReason.RECEIVER_GONE
+    since = endpoint.failing_since
+    if since is not None and not last.succeeded and (last.at - since).total_seconds() >= disable_seconds:
+        return DisabledReason.KEEPS_FAILING
+    return None
+
+
+def _release(session: Session, endpoint_id: str, last_success: datetime | None) -> None:
+    """The receiver is back: what has waited since its last success goes out at once, without using up a step.
+
+    What failed before that success failed by itself, and keeps its schedule.
+    """
+    since_then = [] if last_success is None else [Event.created_at > last_success]
+    waiting = select(Event.id).where(Event.id == WebhookDelivery.event_id, *since_then).exists()
+    later = and_(WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.due_at > func.clock_timestamp(), waiting)
+    sooner = {"due_at": func.clock_timestamp(), "step": func.greatest(WebhookDelivery.step - 1, 0)}
+    _update(session, later, sooner)
+
+
+def give_back(database: Database, lease: Lease, hold_seconds: float, *, unanswered: bool) -> None:
+    """End the lease; nothing is sent for ``hold_seconds``. ``unanswered`` says that nobody was there.
+
+    An endpoint that was paused or disabled meanwhile stays so. A lease that is lost is nobody's to give back.
+    """
+    due_at = case((WebhookEndpoint.due_at.is_(None), None), else_=_in(hold_seconds))
+    attempts = WebhookEndpoint.attempts + 1 if unanswered else 0
+    with database.transaction() as session:
+        session.execute(update(WebhookEndpoint).where(held(lease)).values(attempts=attempts, **given_back(due_at)))
 
 
 def pending(database: Database, change_request_id: str) -> int:
@@ -93,8 +260,10 @@ def pending(database: Database, change_request_id: str) -> int:
             session.scalar(
                 select(func.count())
                 .select_from(WebhookDelivery)
-                .join(Event, Event.id == WebhookDelivery.event_id)
-                .where(Event.change_request_id == change_request_id, WebhookDelivery.state == "pending")
+                .where(
+                    WebhookDelivery.change_request_id == change_request_id,
+                    WebhookDelivery.state == DeliveryState.PENDING,
+                )
             )
             or 0
         )

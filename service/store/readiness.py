@@ -13,13 +13,13 @@ STALLED_AFTER_SECONDS: Final = 60
 """Four missed round trips of 15 s; a stalled consumer is found after 60 s to 75 s."""
 FAILED_LOOKS: Final = 3
 
-# The age of a chain is counted from when it should have been read: its `due_at` lies ahead while it is served.
+# The age of a chain is counted from its last answer, before the first one from when it should have been read.
 _PARTS = text(
     """
     SELECT kind AS part, extract(epoch FROM now() - max(seen_at)) AS age, 0 AS failed FROM heartbeats
       WHERE kind LIKE 'queue:%' OR kind = 'worker' GROUP BY kind
     UNION ALL
-    SELECT 'chain:' || chain_id, extract(epoch FROM now() - due_at), attempts FROM chain_cursors
+    SELECT 'chain:' || chain_id, extract(epoch FROM now() - coalesce(looked_at, due_at)), attempts FROM chain_cursors
     UNION ALL
     SELECT 'safe queue:' || chain_id, 0, max(attempts) FROM proposals
       WHERE state IN ('posting', 'queued', 'withdrawing') GROUP BY chain_id
@@ -59,7 +59,7 @@ def judge(name: str, age: float | None, failed: int) -> Part:
 
     Args:
         name: ``queue:<verb>``, ``worker`` (beat and sweep), ``chain:<id>`` or ``safe queue:<chain id>``.
-        age: seconds since its last sign of life; for a chain since it should have been read, below 0 when not yet due.
+        age: seconds since its last sign of life; for a chain since it was read.
         failed: attempts that failed since the last one that did not.
     """
     late = age is not None and age > STALLED_AFTER_SECONDS
@@ -67,7 +67,7 @@ def judge(name: str, age: float | None, failed: int) -> Part:
         condition = Condition.FAILING if late else Condition.OK
         return Part(name, condition, f"last round trip {age or 0:.0f} s ago")
     if late:
-        return Part(name, Condition.DEGRADED, f"due for {age:.0f} s and not looked at")
+        return Part(name, Condition.DEGRADED, f"not read for {age:.0f} s")
     if failed >= FAILED_LOOKS:
         return Part(name, Condition.DEGRADED, f"the last {failed} attempts failed")
     return Part(name, Condition.OK, "as it should be")

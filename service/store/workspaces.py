@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.store import webhook_endpoints
 from service.store.database import Database
 from service.store.locks import lock_name
-from service.store.tables import ExternalApp, RegisteredSafe, WebhookEndpoint, Workspace
+from service.store.tables import ExternalApp, RegisteredSafe, Workspace
 
 PHALA_KEY = "phala_api_key"
-WEBHOOK_SECRET = "webhook_secret"  # noqa: S105 - the name of a column
+PHALA_SECRET = "phala_webhook_secret"  # noqa: S105 - the name of a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class WorkspaceSpec:
     deadline_seconds: int = 30 * 86400
     run_deadline_seconds: int = 3600
     webhooks: Sequence[tuple[str, SecretStr]] = ()
+    phala_webhook_secrets: Sequence[SecretStr] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,10 @@ def save(database: Database, spec: WorkspaceSpec) -> str:
         values = {
             "phala_base_url": spec.phala_base_url,
             "phala_api_key_sealed": sealed,
+            "phala_webhook_secrets_sealed": [
+                database.sealer.seal(secret, purpose=PHALA_SECRET, row_id=workspace_id)
+                for secret in spec.phala_webhook_secrets
+            ],
             "allow_without_approval": spec.allow_without_approval,
             "deadline_seconds": spec.deadline_seconds,
             "run_deadline_seconds": spec.run_deadline_seconds,
@@ -57,9 +63,7 @@ def save(database: Database, spec: WorkspaceSpec) -> str:
         session.execute(statement.on_conflict_do_update(index_elements=["slug"], set_=values))
         _replace(session, RegisteredSafe, workspace_id, spec.safes)
         _replace(session, ExternalApp, workspace_id, spec.external_apps)
-        for url, secret in spec.webhooks:
-            _save_endpoint(database, session, workspace_id, url, secret)
-        _turn_off_others(session, workspace_id, [url for url, _ in spec.webhooks])
+        webhook_endpoints.apply_file(database, session, workspace_id, spec.webhooks)
         return workspace_id
 
 
@@ -74,31 +78,26 @@ def _replace(
         session.add(table(workspace_id=workspace_id, chain_id=chain_id, address=address))
 
 
-def _save_endpoint(database: Database, session: Session, workspace_id: str, url: str, secret: SecretStr) -> None:
-    found = session.scalars(
-        select(WebhookEndpoint).where(WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.url == url)
-    ).one_or_none()
-    endpoint_id = found.id if found else database.new_id("ep")
-    sealed = database.sealer.seal(secret, purpose=WEBHOOK_SECRET, row_id=endpoint_id)
-    if found:
-        found.secret_sealed, found.enabled = sealed, True
-    else:
-        session.add(WebhookEndpoint(id=endpoint_id, workspace_id=workspace_id, url=url, secret_sealed=sealed))
-
-
-def _turn_off_others(session: Session, workspace_id: str, urls: Sequence[str]) -> None:
-    """Endpoints that are not named any more get no new events; what was written for them is still delivered."""
-    session.execute(
-        update(WebhookEndpoint)
-        .where(WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.url.not_in(urls))
-        .values(enabled=False)
-    )
-
-
 def id_of(database: Database, slug: str) -> str | None:
     """The workspace with a slug."""
     with database.transaction() as session:
         return session.scalar(select(Workspace.id).where(Workspace.slug == slug))
+
+
+def phala_webhook_secrets(database: Database, slug: str) -> tuple[str, Sequence[SecretStr]] | None:
+    """Id of a workspace and the secrets with which Phala Cloud may sign what it sends to it.
+
+    Raises:
+        SealingError: a secret does not open.
+    """
+    with database.transaction() as session:
+        row = session.scalars(select(Workspace).where(Workspace.slug == slug)).one_or_none()
+    if row is None:
+        return None
+    opened = [
+        database.sealer.open(sealed, purpose=PHALA_SECRET, row_id=row.id) for sealed in row.phala_webhook_secrets_sealed
+    ]
+    return row.id, opened
 
 
 def phala_account(database: Database, workspace_id: str) -> PhalaAccount:

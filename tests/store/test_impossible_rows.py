@@ -10,8 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from service.domain.snapshots import ProposalState, SafeTransactionKind, SafeTransactionState
 from service.domain.states import TERMINAL, State
 from service.store.database import Database
-from service.store.tables import ChainFact, Event, SafeTransaction, WebhookDelivery, Workspace
-from tests.support import rows
+from service.store.tables import ChainFact, Event, InboundEvent, SafeTransaction, WebhookDelivery, Workspace
+from tests.support import heard, rows
 
 _SEALED = {"commit_token_sealed": b"sealed", "commit_token_fingerprint": b"fingerprint"}
 _LIVE = frozenset(State) - TERMINAL
@@ -26,9 +26,9 @@ def _refused(error: pytest.ExceptionInfo[IntegrityError], kind: type[Exception],
 @pytest.mark.parametrize(
     ("state", "columns", "constraint"),
     [
-        *[(state, {"due_at": None}, "live_is_due") for state in _LIVE],
-        *[(state, {"due_at": rows.NOW}, "live_is_due") for state in TERMINAL],
-        *[(state, _SEALED, "ended_holds_no_token") for state in TERMINAL],
+        *[(state, {"due_at": None}, "live_is_due") for state in sorted(_LIVE)],
+        *[(state, {"due_at": rows.NOW}, "live_is_due") for state in sorted(TERMINAL)],
+        *[(state, _SEALED, "ended_holds_no_token") for state in sorted(TERMINAL)],
         (State.COMMITTED, _SEALED, "committed_holds_no_token"),
         *[
             (state, {column: None}, "prepared_holds_hash_and_token")
@@ -72,8 +72,9 @@ def test_a_state_nobody_knows(database: Database, workspace: str):
         (ProposalState.POSTING, {"due_at": None}, "served_is_due"),
         (ProposalState.QUEUED, {"due_at": None}, "served_is_due"),
         (ProposalState.WITHDRAWING, {"due_at": None}, "served_is_due"),
-        (ProposalState.EXTERNAL, {"due_at": rows.NOW}, "served_is_due"),
-        (ProposalState.APPROVED, {"due_at": rows.NOW}, "served_is_due"),
+        (ProposalState.EXTERNAL, {"due_at": rows.NOW}, "ended_is_not_due"),
+        (ProposalState.FAILED, {"due_at": rows.NOW}, "ended_is_not_due"),
+        (ProposalState.APPROVED, {"due_at": rows.NOW, "safe": None}, "ended_is_not_due"),
         (ProposalState.EXTERNAL, {"safe": rows.SAFE}, "external_has_no_safe"),
         (ProposalState.POSTING, {"safe": None}, "served_has_safe"),
     ],
@@ -147,5 +148,24 @@ class TestOnce:
 
     def test_a_delivery_belongs_to_an_event(self, database: Database):
         with pytest.raises(IntegrityError) as caught, database.transaction() as session:
-            session.add(WebhookDelivery(id="dlv", event_id="none", endpoint_id="none", due_at=rows.NOW))
+            session.add(
+                WebhookDelivery(id="dlv", event_id="none", endpoint_id="none", event_position=1, due_at=rows.NOW)
+            )
         assert str(caught.value.orig).count("fk_webhook_deliveries")
+
+
+@pytest.mark.parametrize(
+    ("columns", "constraint"),
+    [
+        ({"verdict": "echo", "decided_at": rows.NOW}, "decided_holds_no_token"),
+        ({"token_sealed": None}, "decided_holds_no_token"),
+        ({"verdict": "echo", "token_sealed": None}, "decided_has_time"),
+        ({"verdict": "wait", "token_sealed": None, "decided_at": rows.NOW}, "_verdict"),
+    ],
+)
+def test_an_impossible_heard_prepare(database: Database, workspace: str, columns: dict[str, Any], constraint: str):
+    rows.change_request(database, workspace, State.PREPARED, vm_uuid=heard.VM_UUID)
+    heard.hear(database, workspace)
+    with pytest.raises(IntegrityError) as caught, database.transaction() as session:
+        session.execute(update(InboundEvent).values(**columns))
+    assert _refused(caught, CheckViolation, constraint)

@@ -7,7 +7,7 @@ import pytest
 
 from service.domain.approver import Approver
 from service.domain.chain import AppOwnership, SafeState
-from service.domain.snapshots import ProposalState
+from service.domain.snapshots import ProposalState, SafeTransactionState
 from service.domain.states import State
 from service.store.database import Database
 from service.store.proposals import StoredRequestIntents
@@ -90,6 +90,14 @@ class TestJoining:
         assert (joined.state, joined.safe) == (ProposalState.EXTERNAL, None)
         assert rows.read(database, Proposal, joined.id).due_at is None
 
+    def test_who_joins_another_one_hears_of_all_its_alerts(self, database: Database, workspace: str):
+        first = rows.proposal(database, workspace)
+        request_id = rows.change_request(database, workspace, State.PREPARED, proposal_id=first, alerts_seen=7)
+        join(database, request_id)
+        assert rows.read(database, ChangeRequest, request_id).alerts_seen == 7
+        join(database, request_id, (rows.DEVICE,))
+        assert rows.read(database, ChangeRequest, request_id).alerts_seen == 0
+
     def test_again_changes_nothing(self, database: Database, workspace: str):
         request_id = rows.change_request(database, workspace, State.PREPARED)
         assert join(database, request_id) == join(database, request_id)
@@ -171,6 +179,26 @@ class TestApproved:
         assert (row.state, row.due_at) == ("approved", None)
         move(database, second, State.EXECUTED, State.REGISTERED, EVIDENCE)
         assert snapshot(database, proposal_id).state is ProposalState.APPROVED
+
+    @pytest.mark.parametrize(
+        ("state", "due"),
+        [
+            (SafeTransactionState.INTENDED, True),
+            (SafeTransactionState.QUEUED, True),
+            (SafeTransactionState.EXECUTED, False),
+            (SafeTransactionState.REPLACED, False),
+        ],
+    )
+    def test_a_safe_transaction_that_may_be_left_in_the_queue_is_looked_after(
+        self, database: Database, workspace: str, state: SafeTransactionState, due: bool
+    ):
+        proposal_id = rows.proposal(database, workspace, queue_due_at=rows.NOW)
+        rows.approval(database, proposal_id, state=state)
+        request_id = member(database, workspace, proposal_id, State.EXECUTED)
+        move(database, request_id, State.EXECUTED, State.REGISTERED, EVIDENCE)
+        row = rows.read(database, Proposal, proposal_id)
+        assert (row.state, row.due_at is not None, row.queue_due_at) == ("approved", due, None)
+        assert rows.is_due(database, Proposal, proposal_id) is due
 
     def test_the_next_request_of_that_identity_makes_a_new_one(self, database: Database, workspace: str):
         proposal_id = rows.proposal(database, workspace)

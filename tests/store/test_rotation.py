@@ -1,13 +1,15 @@
 """Rotation of encryption keys: everything sealed is sealed again, whenever it is interrupted."""
 
 from pydantic import SecretStr
+from sqlalchemy import update
 
 from service.domain.states import State
 from service.store import snapshots, workspaces
 from service.store.columns import Base
 from service.store.database import Database
 from service.store.rotation import SEALED_COLUMNS, rotate
-from service.store.tables import ChangeRequest, Workspace
+from service.store.tables import ChangeRequest, WebhookEndpoint, Workspace
+from service.store.workspaces import PHALA_SECRET
 from tests.support import rows
 
 HOOK = ("https://receiver.example/hook", SecretStr("whsec_c2VjcmV0"))
@@ -18,7 +20,7 @@ def _with_keys(database: Database, *key_ids: str) -> Database:
 
 
 def _results(database: Database) -> dict[str, tuple[int, int]]:
-    return {one.purpose: (one.sealed, len(one.faults)) for one in rotate(database)}
+    return {one.column: (one.sealed, len(one.faults)) for one in rotate(database)}
 
 
 def test_no_sealed_column_is_left_out():
@@ -30,7 +32,12 @@ def test_after_a_rotation_the_new_key_alone_opens_everything(database: Database)
     workspace = rows.workspace(database, webhooks=[HOOK])
     request_id = rows.change_request(database, workspace, State.PREPARED)
 
-    assert set(_results(_with_keys(database, "k2", "k1")).values()) == {(1, 0)}
+    results = _results(_with_keys(database, "k2", "k1"))
+    assert {column: done for column, done in results.items() if done != (0, 0)} == {
+        "workspaces.phala_api_key_sealed": (1, 0),
+        "webhook_endpoints.secret_sealed": (1, 0),
+        "change_requests.commit_token_sealed": (1, 0),
+    }
 
     alone = _with_keys(database, "k2")
     assert workspaces.phala_account(alone, workspace).api_key.get_secret_value() == "phala-key-of-acme"
@@ -54,12 +61,28 @@ def test_a_missing_key_is_named_and_its_values_stay_as_they_were(database: Datab
     workspace = rows.workspace(database)
     before = rows.read(database, Workspace, workspace).phala_api_key_sealed
 
-    (fault,) = [
-        fault
-        for one in list(rotate(_with_keys(database, "k2")))
-        if one.purpose == SEALED_COLUMNS[0][0]
-        for fault in one.faults
-    ][:1]
+    faults = [fault for one in rotate(_with_keys(database, "k2")) for fault in one.faults]
 
+    fault = faults[0]
     assert "COUNTERSIGN_ENCRYPTION_KEYS" in fault
     assert rows.read(database, Workspace, workspace).phala_api_key_sealed == before
+
+
+def test_lists_of_secrets_and_emptied_secrets_are_rotated_too(database: Database):
+    workspace = rows.workspace(database, webhooks=[HOOK])
+    seal = database.sealer.seal
+    sealed = [seal(SecretStr(text), purpose=PHALA_SECRET, row_id=workspace) for text in ("one", "two")]
+    with database.transaction() as session:
+        session.execute(update(Workspace).values(phala_webhook_secrets_sealed=sealed))
+        session.execute(update(WebhookEndpoint).values(secret_sealed=b""))
+
+    results = _results(_with_keys(database, "k2", "k1"))
+
+    assert results["workspaces.phala_webhook_secrets_sealed"] == (1, 0)
+    assert results["webhook_endpoints.secret_sealed"] == (0, 0)
+    row = rows.read(database, Workspace, workspace)
+    opened = [
+        rows.sealer("k2").open(one, purpose=PHALA_SECRET, row_id=workspace).get_secret_value()
+        for one in row.phala_webhook_secrets_sealed
+    ]
+    assert opened == ["one", "two"]

@@ -1,7 +1,8 @@
 """The outside world in memory, with the rules of the real one; the real adapters pass the same contract tests."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -10,7 +11,8 @@ from eth_keys.datatypes import PrivateKey
 
 from service.domain.approver import Approver
 from service.domain.calls import approval_call, rejection_call
-from service.domain.outcomes import Facts
+from service.domain.outcomes import Facts, News
+from service.domain.prepares import Hearing
 from service.domain.snapshots import Proposal, SafeTransaction, SafeTransactionKind, SafeTransactionState
 from tests.support.builders import NOW, SAFE, proposal, safe_transaction
 
@@ -40,6 +42,10 @@ class Faulty:
     def fail(self, method: str, *errors: Exception, after_effect: bool = False) -> None:
         """Raise ``errors`` in turn from the next calls of ``method``."""
         self._faults[method].extend((error, after_effect) for error in errors)
+
+    def heal(self) -> None:
+        """Fail no more."""
+        self._faults.clear()
 
     def _call(self, method: str, effect: Callable[[], T]) -> T:
         self.calls.append(method)
@@ -73,6 +79,8 @@ class RecordingRequestIntents:
 
     def __init__(self, joins: Proposal | None = None) -> None:
         self.recorded: list[Facts] = []
+        self.published: list[News] = []
+        self.hearing = Hearing()
         self.joined: list[tuple[tuple[str, ...], str | None]] = []
         self.approver: Approver | None = None
         self.error: Exception | None = None
@@ -82,6 +90,17 @@ class RecordingRequestIntents:
         if self.error is not None:
             raise self.error
         self.recorded.append(facts)
+
+    def publish(self, news: News, now: datetime) -> None:
+        if self.error is not None:
+            raise self.error
+        assert now.tzinfo is not None
+        self.published.append(news)
+        undecided = tuple(heard for heard in self.hearing.prepares if heard.id not in news.heard)
+        self.hearing = replace(self.hearing, prepares=undecided)
+
+    def heard(self) -> Hearing:
+        return self.hearing
 
     def join_proposal(self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None) -> Proposal:
         if self.error is not None:
@@ -93,7 +112,8 @@ class RecordingRequestIntents:
     @property
     def all_facts(self) -> dict[str, object]:
         """The columns as they stand after everything recorded."""
-        return {name: value for facts in self.recorded for name, value in facts.items()}
+        published = [news.facts for news in self.published]
+        return {name: value for facts in (*self.recorded, *published) for name, value in facts.items()}
 
 
 class RecordingProposalIntents:
@@ -102,16 +122,20 @@ class RecordingProposalIntents:
     def __init__(self, of: Proposal, taken: frozenset[int] = frozenset()) -> None:
         self.claimed: list[int] = []
         self.rejected: list[int] = []
+        self.transaction: SafeTransaction | None = None
         self._of = of
         self._taken = taken
 
-    def claim_nonce(self, next_nonce: int) -> SafeTransaction:
-        nonce = next_nonce
-        while nonce in self._taken:
+    def claim_nonce(
+        self, chain_nonce: int, occupied: Collection[int] = (), scan_from: int | None = None
+    ) -> SafeTransaction:
+        nonce = chain_nonce
+        while nonce in self._taken or nonce in occupied:
             nonce += 1
         self.claimed.append(nonce)
         call = approval_call(self._of.app_contract, self._of.compose_hash, self._of.devices)
-        return safe_transaction(nonce=nonce, call=call, id=f"stx_{nonce}")
+        self.transaction = safe_transaction(nonce=nonce, call=call, id=f"stx_{nonce}", scan_from=scan_from)
+        return self.transaction
 
     def intend_rejection(self, nonce: int) -> SafeTransaction:
         self.rejected.append(nonce)

@@ -1,14 +1,22 @@
 """A local HTTP server that answers whatever a test wants, and worse."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,14 @@ class Drip:
     every_seconds: float = 0.02
 
 
-Behaviour = Say | HangUp | Stall | Drip
+@dataclass(frozen=True)
+class DripHead:
+    """A head that never ends, likewise."""
+
+    every_seconds: float = 0.02
+
+
+Behaviour = Say | HangUp | Stall | Drip | DripHead
 
 
 @dataclass
@@ -84,7 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.close_connection = True
         if isinstance(behaviour, Drip):
-            self.drip(behaviour)
+            self.drip(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", behaviour.every_seconds)
+            return
+        if isinstance(behaviour, DripHead):
+            self.drip(b"HTTP/1.1 200 OK\r\nX-Endless: ", behaviour.every_seconds)
             return
         self.wfile.write(behaviour.after)
         if isinstance(behaviour, Stall):
@@ -99,9 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(behaviour.body)
 
-    def drip(self, behaviour: Drip) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
-        while not self.server.over.wait(behaviour.every_seconds):
+    def drip(self, head: bytes, every_seconds: float) -> None:
+        self.wfile.write(head)
+        while not self.server.over.wait(every_seconds):
             self.wfile.write(b" ")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
@@ -133,6 +151,63 @@ def serving(behave: Callable[[Request], Behaviour]) -> Iterator[Served]:
             server.over.set()
             server.shutdown()
             thread.join()
+
+
+@dataclass
+class Tls:
+    """A running TLS server.
+
+    Attributes:
+        names: server names that clients asked for.
+        trusting: trusts its certificate and nothing else.
+    """
+
+    port: int
+    requests: list[Request]
+    names: list[str | None]
+    trusting: ssl.SSLContext
+
+
+@contextmanager
+def tls_receiver(directory: Path, name: str) -> Iterator[Tls]:
+    """Serve 204 by TLS with a certificate of ``name`` until the block ends."""
+    certificate = _certificate(directory, name)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    names: list[str | None] = []
+    context.sni_callback = lambda _, asked, __: names.append(asked)
+    with _Server(lambda _: Say(204)) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            trusting = ssl.create_default_context(cafile=certificate)
+            yield Tls(server.server_port, server.requests, names, trusting)
+        finally:
+            server.over.set()
+            server.shutdown()
+            thread.join()
+
+
+def _certificate(directory: Path, name: str) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = directory / "receiver.pem"
+    path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return path
 
 
 class Counting(httpx.BaseTransport):

@@ -8,6 +8,7 @@ checksummed. Columns ending in ``_sealed`` hold ciphertext of ``service.store.se
 from service.store.tables.approvals import Proposal, SafeTransaction
 from service.store.tables.chain import ChainCursor, ChainFact
 from service.store.tables.change_requests import ChangeRequest
+from service.store.tables.inbound import CommitToken, InboundEvent
 from service.store.tables.outbox import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from service.store.tables.processes import Heartbeat
 from service.store.tables.workspaces import ExternalApp, RegisteredSafe, Workspace
@@ -16,9 +17,11 @@ __all__ = [
     "ChainCursor",
     "ChainFact",
     "ChangeRequest",
+    "CommitToken",
     "Event",
     "ExternalApp",
     "Heartbeat",
+    "InboundEvent",
     "Proposal",
     "RegisteredSafe",
     "SafeTransaction",

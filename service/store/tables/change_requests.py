@@ -46,9 +46,18 @@ class ChangeRequest(Leased, Base):
     token_expires_at: Mapped[datetime | None]
     prepare_attempted_at: Mapped[datetime | None]
     prepared_at: Mapped[datetime | None]
+    refresh_requested_at: Mapped[datetime | None]
+    refresh_attempted_at: Mapped[datetime | None]
+    refresh_due_at: Mapped[datetime | None]
+    refresh_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    refresh_reason: Mapped[str | None]
+    refresh_detail: Mapped[str | None]
+    token_told: Mapped[int | None]
+    deadline_told: Mapped[int | None]
 
     proposal_id: Mapped[str | None] = mapped_column(ForeignKey("proposals.id"))
     approvals_seen: Mapped[int] = mapped_column(server_default=text("0"))
+    alerts_seen: Mapped[int] = mapped_column(server_default=text("0"))
     transaction_hash: Mapped[str | None]
     evidence_block_hash: Mapped[str | None]
     evidence_block_number: Mapped[int | None]
@@ -58,6 +67,7 @@ class ChangeRequest(Leased, Base):
     commit_refused_since: Mapped[datetime | None]
     correlation_id: Mapped[str | None]
     running_evidence: Mapped[str | None]
+    other_hash_since: Mapped[datetime | None]
 
     reason: Mapped[str | None]
     detail: Mapped[str | None]

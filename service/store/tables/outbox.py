@@ -5,68 +5,138 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.store.columns import Base, Leased
+from service.domain.webhooks import DeliveryState, DisabledReason, EndpointState, Fault, ManagedBy
+from service.store.columns import Base, Leased, one_of
+
+THIS_TRANSACTION = "pg_current_xact_id()::text::bigint"
+"""SQL of the number of the transaction that writes; they begin in this order and commit in any."""
 
 
 class Event(Base):
-    """What happened to a change request; append-only. ``body`` is the exact text that webhooks carry."""
+    """What happened to a change request or a webhook endpoint; append-only.
+
+    ``body`` is the exact text that webhooks carry. The members of a change request are null in events of endpoints.
+    """
 
     __tablename__ = "events"
 
     position: Mapped[int] = mapped_column(Identity(), primary_key=True)
     id: Mapped[str] = mapped_column(unique=True)
     workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
-    change_request_id: Mapped[str] = mapped_column(ForeignKey("change_requests.id"))
-    seq: Mapped[int]
+    change_request_id: Mapped[str | None] = mapped_column(ForeignKey("change_requests.id"))
+    seq: Mapped[int | None]
     type: Mapped[str]
-    state: Mapped[str]
+    state: Mapped[str | None]
     body: Mapped[str]
     created_at: Mapped[datetime]
+    transaction_id: Mapped[int] = mapped_column(server_default=text(f"({THIS_TRANSACTION})"))
 
     __table_args__ = (
         UniqueConstraint("change_request_id", "seq"),
-        Index("ix_events_workspace_id", "workspace_id", "position"),
+        CheckConstraint(
+            "(change_request_id IS NULL) = (seq IS NULL) AND (seq IS NULL) = (state IS NULL)", name="of_a_request"
+        ),
+        Index("ix_events_workspace_id", "workspace_id", "transaction_id", "position"),
     )
 
 
-class WebhookEndpoint(Base):
-    """Where a workspace wants its events."""
+class WebhookEndpoint(Leased, Base):
+    """Where a workspace wants its events.
+
+    The unit of delivery: whoever leases it sends its deliveries one after the other. ``due_at`` is the time before
+    which nothing is sent, null while nothing is; ``attempts`` counts how often in a row nobody answered.
+    """
 
     __tablename__ = "webhook_endpoints"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
     url: Mapped[str]
+    description: Mapped[str | None]
+    event_types: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    managed_by: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=text("'active'"))
     secret_sealed: Mapped[bytes]
-    enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    previous_secret_sealed: Mapped[bytes | None]
+    previous_secret_expires_at: Mapped[datetime | None]
+    last_success_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None]
+    disabled_detail: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    __table_args__ = (UniqueConstraint("workspace_id", "url"),)
+    __table_args__ = (
+        CheckConstraint(one_of("state", EndpointState), name="state"),
+        CheckConstraint(one_of("managed_by", ManagedBy), name="managed_by"),
+        CheckConstraint(f"disabled_reason IS NULL OR {one_of('disabled_reason', DisabledReason)}", name="reason"),
+        CheckConstraint(
+            "(state = 'disabled') = (disabled_reason IS NOT NULL)"
+            " AND (disabled_reason IS NULL) = (disabled_at IS NULL)",
+            name="disabled_has_reason",
+        ),
+        CheckConstraint("state NOT IN ('paused', 'disabled') OR due_at IS NULL", name="held_is_not_due"),
+        CheckConstraint("state <> 'active' OR due_at IS NOT NULL", name="active_is_due"),
+        CheckConstraint(
+            "(previous_secret_sealed IS NULL) = (previous_secret_expires_at IS NULL)", name="previous_secret_expires"
+        ),
+        Index("ix_webhook_endpoints_workspace_id", "workspace_id", "id"),
+        Index(
+            "uq_webhook_endpoints_live_url",
+            "workspace_id",
+            "url",
+            unique=True,
+            postgresql_where=text("state <> 'deleted'"),
+        ),
+    )
 
 
-class WebhookDelivery(Leased, Base):
-    """One event on its way to one endpoint; ``attempts`` counts the tries."""
+class WebhookDelivery(Base):
+    """One event on its way to one endpoint.
+
+    ``attempts`` counts the tries, ``step`` the failed ones that moved it along the retry schedule. Position and change
+    request are the event's, kept here because the order of delivery goes by them.
+    """
 
     __tablename__ = "webhook_deliveries"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id"))
+    event_position: Mapped[int]
+    change_request_id: Mapped[str | None]
     state: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    step: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     delivered_at: Mapped[datetime | None]
 
     __table_args__ = (
-        CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),
+        CheckConstraint(one_of("state", DeliveryState), name="state"),
         CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="pending_is_due"),
         UniqueConstraint("event_id", "endpoint_id"),
-        Index("ix_webhook_deliveries_endpoint_id", "endpoint_id"),
-        Index("ix_webhook_deliveries_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_webhook_deliveries_endpoint_id", "endpoint_id", "id"),
+        Index("ix_webhook_deliveries_due_at", "endpoint_id", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "ix_webhook_deliveries_order",
+            "endpoint_id",
+            "event_position",
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_webhook_deliveries_change_request_id",
+            "endpoint_id",
+            "change_request_id",
+            "event_position",
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
     )
 
 
 class WebhookAttempt(Base):
-    """One try of a delivery, and what the receiver answered (clipped)."""
+    """One try of a delivery: why it failed, if it did, and what the receiver answered (clipped and printable)."""
 
     __tablename__ = "webhook_attempts"
 
@@ -75,6 +145,10 @@ class WebhookAttempt(Base):
     attempted_at: Mapped[datetime]
     duration_ms: Mapped[int]
     status: Mapped[int | None]
+    fault: Mapped[str | None]
     detail: Mapped[str | None]
 
-    __table_args__ = (Index("ix_webhook_attempts_delivery_id", "delivery_id"),)
+    __table_args__ = (
+        CheckConstraint(f"fault IS NULL OR {one_of('fault', Fault)}", name="fault"),
+        Index("ix_webhook_attempts_delivery_id", "delivery_id", "id"),
+    )

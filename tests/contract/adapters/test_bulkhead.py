@@ -83,6 +83,9 @@ def test_a_pause_ends_and_a_shorter_one_does_not_shorten_it():
     assert pause.left() == 0
     pause.ask_for(10**9)
     assert pause.left() == 600
+    patient = Pause(clock, longest=7200)
+    patient.ask_for(10**9)
+    assert patient.left() == 7200
 
 
 @contextmanager
@@ -99,10 +102,10 @@ def test_a_transaction_service_that_stalls_holds_its_share_of_threads():
         return Say.json(EMPTY)
 
     with serving(slow) as server, queue_at(server, calls=2) as queue, ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(queue.next_nonce, SAFE, 3) for _ in range(2)]
+        calls = [pool.submit(queue.pending, SAFE, 3) for _ in range(2)]
         wait_until(lambda: len(server.requests) == 2, "two calls are under way")
         for call in (
-            lambda: queue.next_nonce(SAFE, 3),
+            lambda: queue.pending(SAFE, 3),
             lambda: queue.post(safe_transaction(), "0x" + "11" * 65, DELEGATE.address, "Countersign"),
         ):
             with pytest.raises(Unreachable, match="2 calls are under way already") as fault:
@@ -110,8 +113,8 @@ def test_a_transaction_service_that_stalls_holds_its_share_of_threads():
             assert (fault.value.reason, fault.value.retry_after) == (Reason.SAFE_SERVICE_UNREACHABLE, 1.0)
             assert not fault.value.outcome_unknown
         gate.set()
-        assert [call.result(timeout=20) for call in calls] == [3, 3]
-        assert queue.next_nonce(SAFE, 3) == 3
+        assert [call.result(timeout=20) for call in calls] == [[], []]
+        assert queue.pending(SAFE, 3) == []
 
 
 @pytest.mark.parametrize(
@@ -121,8 +124,8 @@ def test_a_transaction_service_that_stalls_holds_its_share_of_threads():
 def test_a_transaction_service_that_asks_for_a_pause_is_left_alone(status: int, headers: dict[str, str], pause: int):
     with serving(lambda _: Say(status, b"{}", headers)) as server, queue_at(server) as queue:
         with pytest.raises(Unreachable, match=f"HTTP {status}"):
-            queue.next_nonce(SAFE, 3)
-        for call in (lambda: queue.next_nonce(SAFE, 3), lambda: queue.delete(SAFE, "0x" + "9f" * 32)):
+            queue.pending(SAFE, 3)
+        for call in (lambda: queue.pending(SAFE, 3), lambda: queue.delete(SAFE, "0x" + "9f" * 32)):
             with pytest.raises(Unreachable, match="asked to be left alone") as fault:
                 call()
             assert fault.value.retry_after is not None
@@ -135,5 +138,5 @@ def test_a_fault_without_a_pause_is_no_reason_to_wait():
     with serving(lambda _: Say(503)) as server, queue_at(server) as queue:
         for _ in range(2):
             with pytest.raises(Unreachable, match="HTTP 503"):
-                queue.next_nonce(SAFE, 3)
+                queue.pending(SAFE, 3)
         assert len(server.requests) == 2

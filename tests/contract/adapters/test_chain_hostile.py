@@ -197,6 +197,15 @@ def test_a_storage_slot_that_is_none_is_nonsense_and_hides_no_guard(slot: object
         chain.safe(SAFE_ADDRESS, AT)
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_of_three_that_lies_about_a_safe_is_outvoted(place: int):
+    others, lie = [safe_but_for("0x" + "00" * 32)] * 2, safe_but_for("0x" + "61" * 32)
+    with chain_of(*others[:place], lie, *others[place:], agreement=2) as chain:
+        safe = chain.safe(SAFE_ADDRESS, AT)
+    assert safe is not None
+    assert safe.guard is None
+
+
 def test_a_slot_is_read_as_the_contract_reads_it():
     with chain_of(safe_but_for("0x" + "ff" * 12 + "61" * 20)) as chain:
         safe = chain.safe(SAFE_ADDRESS, AT)

@@ -130,6 +130,37 @@ def test_the_nonce_counts_executions_at_each_block(world: ChainWorld):
     assert (nonce(after) - nonce(before), nonce(world.chain.view().head) - nonce(before)) == (1, 2)
 
 
+def test_executions_in_the_order_of_the_chain(world: ChainWorld):
+    first = world.chain.view().head.number + 1
+    executed = [world.execute() for _ in range(3)]
+    world.mine(2)
+    found = world.chain.executions(world.safe, first, world.chain.view().head.number)
+    assert [(one.safe_tx_hash, one.success) for one in found] == [(tx_hash, True) for tx_hash in executed]
+    assert len({one.transaction_hash for one in found}) == 3
+    for one in found:
+        assert world.chain.block(one.block.number) == one.block
+        assert list(world.chain.executions(world.safe, one.block.number, one.block.number)) == [one]
+    assert list(world.chain.executions(world.app, first, first + 2)) == []
+    assert list(world.chain.executions(world.safe, first + 1, first)) == []
+
+
+def test_approved_hashes_at_each_block(world: ChainWorld):
+    owners = [owner.address for owner in OWNERS]
+
+    def approvers(at: Block, tx_hash: str = HASH) -> frozenset[str]:
+        return world.chain.approved_hashes(world.safe, tx_hash, [*owners, OUTSIDER.address], at)
+
+    before = world.chain.view().head
+    world.approve_hash(2, HASH)
+    between = world.chain.view().head
+    world.approve_hash(0, HASH)
+    after = world.chain.view().head
+    assert [approvers(at) for at in (before, between, after)] == [set(), {owners[2]}, {owners[0], owners[2]}]
+    assert approvers(after, DEVICE) == frozenset()
+    with pytest.raises(StateUnavailable):
+        approvers(replace(after, hash="0x" + "ab" * 32))
+
+
 def test_simulation_by_owner_and_stranger(world: ChainWorld):
     at = world.chain.view().head
     for call in inner_calls(HASH, (DEVICE,)):

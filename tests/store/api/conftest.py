@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
+from service.adapters.webhook_guard import WebhookGuard
 from service.store.database import Database, make_engine
 from service.wiring import ApiParts, ChainLinks
 from tests.support import rows
@@ -17,10 +18,13 @@ CHAINS = {
     rows.CHAIN_ID: ChainLinks("local", "https://safe.example/", "https://explorer.example/"),
 }
 
+NAMES = {"hooks.example.com": ["93.184.215.14"], "inside.example.com": ["93.184.215.14", "10.0.0.7"]}
+
 
 def _parts(database: Database) -> ApiParts:
     keys = {slug: SecretStr(key) for slug, key in KEYS.items()}
-    return ApiParts(database=database, clock=FixedClock(rows.NOW), api_keys=keys, chains=CHAINS)
+    guard = WebhookGuard(resolve=lambda host, _: NAMES[host])
+    return ApiParts(database=database, clock=FixedClock(rows.NOW), api_keys=keys, chains=CHAINS, webhook_guard=guard)
 
 
 @pytest.fixture

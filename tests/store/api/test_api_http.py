@@ -11,6 +11,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from service.adapters.webhook_guard import WebhookGuard
 from service.api.examples import SUBMIT_PATCH
 from service.api.middleware import MAX_BODY_BYTES
 from service.api.problems import PROBLEMS
@@ -24,13 +25,37 @@ from tests.support.served_api import KEYS, Api, serving
 PATH = "/v1/change-requests"
 JSON = {"Content-Type": "application/json"}
 UNKNOWN = f"{PATH}/cr_{'0' * 32}"
+HOOKS = "/v1/webhook-endpoints"
+HOOK = f"{HOOKS}/ep_{'0' * 32}"
+DELIVERY = f"dlv_{'0' * 32}"
 ROUTES = [
+    ("GET", "/v1/chains"),
     ("POST", PATH),
     ("GET", PATH),
     ("GET", UNKNOWN),
     ("GET", f"{UNKNOWN}/events"),
     ("POST", f"{UNKNOWN}/cancel"),
+    ("POST", f"{UNKNOWN}/refresh"),
+    ("GET", "/v1/events"),
+    ("POST", HOOKS),
+    ("GET", HOOKS),
+    ("GET", HOOK),
+    ("PATCH", HOOK),
+    ("DELETE", HOOK),
+    ("POST", f"{HOOK}/rotate-secret"),
+    ("POST", f"{HOOK}/test"),
+    ("GET", f"{HOOK}/deliveries"),
+    ("POST", f"{HOOK}/deliveries/{DELIVERY}/resend"),
+    ("POST", f"{HOOK}/replay"),
 ]
+TEMPLATES = {UNKNOWN: f"{PATH}/{{request_id}}", HOOK: f"{HOOKS}/{{endpoint_id}}", DELIVERY: "{delivery_id}"}
+BODIES: dict[tuple[str, str], object] = {
+    ("POST", PATH): SUBMIT_PATCH,
+    ("POST", HOOKS): {"url": "https://hooks.example.com/"},
+    ("PATCH", HOOK): {"paused": True},
+    ("POST", f"{HOOK}/rotate-secret"): {},
+    ("POST", f"{HOOK}/replay"): {"since": "2026-01-01T00:00:00Z"},
+}
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, object]:
@@ -52,7 +77,13 @@ def test_the_routes_listed_here_are_all_that_need_a_key(idle_api: Api):
         for method, operation in methods.items()
         if "security" in operation
     }
-    assert keyed == {(method, path.replace(UNKNOWN, f"{PATH}/{{request_id}}")) for method, path in ROUTES}
+    assert keyed == {(method, _template(path)) for method, path in ROUTES}
+
+
+def _template(path: str) -> str:
+    for concrete, template in TEMPLATES.items():
+        path = path.replace(concrete, template)
+    return path
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -72,7 +103,7 @@ def test_without_a_key_no_body_is_read(idle_api: Api, method: str, path: str):
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_a_key_of_a_workspace_that_is_not_set_up_says_so(idle_api: Api, method: str, path: str):
     headers = {"Authorization": f"Bearer {KEYS['gone']}"}
-    answer = idle_api.nobody.request(method, path, headers=headers, json=SUBMIT_PATCH if path == PATH else None)
+    answer = idle_api.nobody.request(method, path, headers=headers, json=BODIES.get((method, path)))
     assert "gone" in str(problem(answer, 503, "workspace_missing")["detail"])
 
 
@@ -80,6 +111,14 @@ def test_a_key_of_a_workspace_that_is_not_set_up_says_so(idle_api: Api, method: 
 def test_no_route_reads_more_than_its_bound(idle_api: Api, method: str, path: str):
     answer = idle_api.acme.request(method, path, content=b" " * (MAX_BODY_BYTES + 1), headers=JSON)
     problem(answer, 413, "body_too_large")
+
+
+@pytest.mark.parametrize(("method", "path"), BODIES)
+def test_a_body_that_is_no_json_is_malformed_wherever_one_is_read(idle_api: Api, method: str, path: str):
+    problem(idle_api.acme.request(method, path, content=b"{", headers=JSON), 400, "malformed_json")
+    problem(idle_api.acme.request(method, path, content=b"[" * 100_000, headers=JSON), 400, "malformed_json")
+    problem(idle_api.acme.request(method, path, content=b"[]", headers=JSON), 422, "invalid_request")
+    problem(idle_api.acme.request(method, path, content=b"{}"), 415, "unsupported_media_type")
 
 
 def test_a_chunked_body_is_bounded_too(idle_api: Api):
@@ -155,7 +194,7 @@ def test_liveness_looks_at_nothing_and_readiness_at_the_database(idle_api: Api):
 
 def api_parts(url: str) -> ApiParts:
     keys = {"acme": SecretStr(KEYS["acme"])}
-    return ApiParts(Database(make_engine(url), rows.sealer()), FixedClock(), keys, {})
+    return ApiParts(Database(make_engine(url), rows.sealer()), FixedClock(), keys, {}, WebhookGuard())
 
 
 def test_without_a_database_requests_may_come_again_later(postgres_url: str):

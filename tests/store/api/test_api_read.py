@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from service.domain.alerts import ALERT_ADVICE, AlertCode
 from service.domain.approver import Approver
 from service.domain.calls import MULTI_SEND_CALL_ONLY, rejection_call
 from service.domain.chain import AppOwnership, SafeState
@@ -20,6 +21,7 @@ from tests.support.served_api import Api
 
 PATH = "/v1/change-requests"
 OWNER = "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb"
+CONTRACT = "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB"
 APPROVER = Approver(
     AppOwnership(has_code=True, owner=rows.SAFE, pending_owner=None),
     SafeState(rows.SAFE, "1.4.1", (OWNER,), 1, 5, singleton=SINGLETON, l2=True, guard=rows.OTHER_APP),
@@ -45,8 +47,13 @@ def test_a_request_is_shown_in_every_state(api: Api, database: Database, workspa
 
 
 def test_a_safe_approval_shows_what_owners_check(api: Api, database: Database, workspaces: dict[str, str]):
-    proposal_id = rows.proposal(database, workspaces["acme"], approver=APPROVER.as_json())
-    rows.approval(database, proposal_id, nonce=7, confirmations=[OWNER], threshold=2)
+    seen = {"owners": [OWNER, CONTRACT, rows.OTHER_SAFE], "threshold": 2, "guard": None, "modules": []}
+    alerts = [{"code": "threshold_changed", "message": "threshold changed: 1 -> 2"}]
+    proposal_id = rows.proposal(
+        database, workspaces["acme"], safe_seen=seen, alerts=alerts, approver=APPROVER.as_json()
+    )
+    signed = {"confirmations": [OWNER], "signature_kinds": {OWNER: "eth_sign"}, "contract_signatures": [CONTRACT]}
+    rows.approval(database, proposal_id, nonce=7, threshold=2, **signed)
     request_id = rows.change_request(database, workspaces["acme"], State.PROPOSED, proposal_id=proposal_id)
     shown = read(api, request_id)["approval"]
     (transaction,) = rows.transactions(database, proposal_id)
@@ -84,7 +91,18 @@ def test_a_safe_approval_shows_what_owners_check(api: Api, database: Database, w
         ],
         "devices": [],
         "confirmations": [OWNER],
+        "signatures": [{"owner": OWNER, "kind": "eth_sign"}],
+        "contract_signatures": [CONTRACT],
+        "missing": [rows.OTHER_SAFE],
         "threshold": 2,
+        "ready": False,
+        "alerts": [
+            {
+                "code": "threshold_changed",
+                "message": "threshold changed: 1 -> 2",
+                "advice": ALERT_ADVICE[AlertCode.THRESHOLD_CHANGED],
+            }
+        ],
         "rejection": None,
         "detail": None,
         "links": {
@@ -93,6 +111,28 @@ def test_a_safe_approval_shows_what_owners_check(api: Api, database: Database, w
             "safe_explorer": f"https://explorer.example/address/{rows.SAFE}",
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "confirmations", "ready"),
+    [
+        (SafeTransactionState.QUEUED, [OWNER, CONTRACT], True),
+        (SafeTransactionState.QUEUED, [OWNER], False),
+        (SafeTransactionState.EXECUTED, [OWNER, CONTRACT], False),
+    ],
+)
+def test_an_approval_is_ready_when_enough_owners_signed_what_waits(
+    api: Api,
+    database: Database,
+    workspaces: dict[str, str],
+    state: SafeTransactionState,
+    confirmations: list[str],
+    ready: bool,
+):
+    proposal_id = rows.proposal(database, workspaces["acme"])
+    rows.approval(database, proposal_id, state=state, confirmations=confirmations, threshold=2)
+    request_id = rows.change_request(database, workspaces["acme"], State.PROPOSED, proposal_id=proposal_id)
+    assert read(api, request_id)["approval"]["ready"] is ready
 
 
 def test_a_batch_shows_its_calls_one_by_one(api: Api, database: Database, workspaces: dict[str, str]):

@@ -8,14 +8,23 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
+from service.adapters.webhook_guard import WebhookGuard
 from service.api import problem_pages, problems
 from service.api.app import create_app
-from service.api.bodies import SubmitBody
+from service.api.bodies import RefreshBody, SubmitBody
 from service.api.patch import PatchMembers
 from service.api.problems import MEDIA_TYPE, PROBLEMS, ProblemType
 from service.api.routers.change_requests import EventsQuery, ListQuery, ReadQuery
+from service.api.webhook_bodies import (
+    CreateEndpointBody,
+    DeliveriesQuery,
+    FeedQuery,
+    ReplayBody,
+    RotateSecretBody,
+    UpdateEndpointBody,
+)
 from service.store.database import Database, make_engine
 from service.wiring import ApiParts
 from tests.support import rows
@@ -23,13 +32,17 @@ from tests.support.fakes import FixedClock
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]
+BODIES: dict[str, type[BaseModel]] = {
+    model.__name__: model
+    for model in (SubmitBody, RefreshBody, CreateEndpointBody, UpdateEndpointBody, RotateSecretBody, ReplayBody)
+}
 
 
 @pytest.fixture(scope="module")
 def document() -> Json:
     """The document as it is served; nothing is connected to."""
     database = Database(make_engine("postgresql://nobody@localhost/none"), rows.sealer())
-    app = create_app(ApiParts(database, FixedClock(), {"acme": SecretStr("key")}, {}))
+    app = create_app(ApiParts(database, FixedClock(), {"acme": SecretStr("key")}, {}, WebhookGuard()))
     described: Json = json.loads(json.dumps(app.openapi()))
     return described
 
@@ -65,7 +78,9 @@ def test_every_body_has_valid_examples(document: Json):
         assert len(examples(document, content)) == 2
         for value in examples(document, content):
             check(document, content["schema"], value)
-            SubmitBody.model_validate(value)
+            (reference,) = re.findall(r"#/components/schemas/(\w+)", json.dumps(content["schema"]))
+            model = BODIES[reference]
+            model.model_validate(value)
 
 
 def test_every_problem_of_an_operation_is_described(document: Json):
@@ -105,8 +120,8 @@ def test_the_page_has_every_problem():
 
 
 def test_the_guide_names_every_member():
-    guide = (ROOT / "docs/api.md").read_text()
-    queries = (ReadQuery, ListQuery, EventsQuery)
-    members = {*PatchMembers.__annotations__, *SubmitBody.model_fields}
+    guide = "".join((ROOT / "docs" / page).read_text() for page in ("api.md", "webhooks.md"))
+    queries = (ReadQuery, ListQuery, EventsQuery, DeliveriesQuery, FeedQuery)
+    members = {*PatchMembers.__annotations__} | {name for body in BODIES.values() for name in body.model_fields}
     members |= {name for query in queries for name in query.model_fields}
     assert {name for name in members if not re.search(rf"\b{name}\b", guide)} == set()

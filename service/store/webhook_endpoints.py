@@ -1,0 +1,374 @@
+"""Webhook endpoints: made over the API or by the workspace file, changed, rotated, disabled, deleted.
+
+Whoever deletes one locks its row against the key share lock of those who write deliveries for it, so that none is left
+behind. Locks are taken in one order: the endpoint, then its deliveries.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from service.domain.webhooks import (
+    DISABLED_ADVICE,
+    DeliveryState,
+    DisabledReason,
+    EndpointEvent,
+    EndpointState,
+    ManagedBy,
+)
+from service.store import events
+from service.store.database import Database
+from service.store.sealing import SealingError
+from service.store.tables import WebhookDelivery, WebhookEndpoint
+
+WEBHOOK_SECRET: Final = "webhook_secret"  # noqa: S105 - the name of a column
+MOST_ENDPOINTS: Final = 50
+OVERLAP_SECONDS: Final = 86400
+_LIVE_URL: Final = "uq_webhook_endpoints_live_url"
+
+log = logging.getLogger(__name__)
+
+
+class UrlTaken(Exception):
+    """Another endpoint of the workspace has this URL."""
+
+
+class TooManyEndpoints(Exception):
+    """The workspace has as many endpoints as it may."""
+
+
+class EndpointDeleted(Exception):
+    """The endpoint was deleted; its history is all that is left."""
+
+
+class ManagedByFile(Exception):
+    """The workspace file says what this endpoint is."""
+
+
+class EndpointDisabled(Exception):
+    """Nothing is sent to a disabled endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEndpoint:
+    """What an endpoint is to be. ``event_types`` are types and prefixes, none for all."""
+
+    url: str
+    secret: SecretStr
+    description: str | None = None
+    event_types: Sequence[str] = ()
+
+
+def create(database: Database, workspace_id: str, new: NewEndpoint) -> WebhookEndpoint:
+    """Store an endpoint of the API.
+
+    Raises:
+        UrlTaken, TooManyEndpoints: see there.
+    """
+    with _url_free(), database.transaction() as session:
+        live = select(func.count()).where(
+            WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.state != EndpointState.DELETED
+        )
+        if session.scalars(live).one() >= MOST_ENDPOINTS:
+            raise TooManyEndpoints
+        return _add(database, session, workspace_id, new, ManagedBy.API)
+
+
+@contextmanager
+def _url_free() -> Iterator[None]:
+    """Turn the index's no to a second endpoint of a URL into ``UrlTaken``."""
+    try:
+        yield
+    except IntegrityError as error:
+        if _LIVE_URL not in str(error.orig):
+            raise
+        raise UrlTaken from error
+
+
+def _add(
+    database: Database, session: Session, workspace_id: str, new: NewEndpoint, managed_by: ManagedBy
+) -> WebhookEndpoint:
+    endpoint_id = database.new_id("ep")
+    row = WebhookEndpoint(
+        id=endpoint_id,
+        workspace_id=workspace_id,
+        url=new.url,
+        description=new.description,
+        event_types=list(new.event_types),
+        managed_by=managed_by,
+        secret_sealed=_seal(database, endpoint_id, new.secret),
+        due_at=func.now(),
+    )
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    return row
+
+
+def _seal(database: Database, endpoint_id: str, secret: SecretStr) -> bytes:
+    return database.sealer.seal(secret, purpose=WEBHOOK_SECRET, row_id=endpoint_id)
+
+
+def _open(database: Database, row: WebhookEndpoint) -> SecretStr:
+    return database.sealer.open(row.secret_sealed, purpose=WEBHOOK_SECRET, row_id=row.id)
+
+
+def get(session: Session, workspace_id: str, endpoint_id: str) -> WebhookEndpoint | None:
+    """An endpoint of the workspace, deleted ones too."""
+    return session.scalars(_one(workspace_id, endpoint_id)).one_or_none()
+
+
+def _one(workspace_id: str, endpoint_id: str) -> Any:  # noqa: ANN401 - a statement
+    return select(WebhookEndpoint).where(
+        WebhookEndpoint.id == endpoint_id, WebhookEndpoint.workspace_id == workspace_id
+    )
+
+
+def listing(session: Session, workspace_id: str) -> Sequence[WebhookEndpoint]:
+    """The endpoints of a workspace that are not deleted, oldest first."""
+    statement = select(WebhookEndpoint).where(
+        WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.state != EndpointState.DELETED
+    )
+    return session.scalars(statement.order_by(WebhookEndpoint.id)).all()
+
+
+def live(session: Session, workspace_id: str, endpoint_id: str) -> WebhookEndpoint | None:
+    """An endpoint, locked for a change.
+
+    Raises:
+        EndpointDeleted: see there.
+    """
+    row: WebhookEndpoint | None = session.scalars(
+        _one(workspace_id, endpoint_id).with_for_update(key_share=True)
+    ).one_or_none()
+    if row is not None and row.state == EndpointState.DELETED:
+        raise EndpointDeleted
+    return row
+
+
+def change(
+    database: Database,
+    workspace_id: str,
+    endpoint_id: str,
+    values: Mapping[str, Any],
+    *,
+    paused: bool | None = None,
+) -> WebhookEndpoint | None:
+    """Change an endpoint; ``None`` if there is none.
+
+    Args:
+        database: where.
+        workspace_id: whose.
+        endpoint_id: which.
+        values: of ``url``, ``description`` and ``event_types`` those that change.
+        paused: hold what is to be sent, or let it go; the latter also puts a disabled endpoint back to work.
+
+    Raises:
+        EndpointDeleted, ManagedByFile, UrlTaken: see there.
+    """
+    with _url_free(), database.transaction() as session:
+        row = live(session, workspace_id, endpoint_id)
+        if row is None:
+            return None
+        if values and row.managed_by == ManagedBy.FILE:
+            raise ManagedByFile
+        if values.get("url", row.url) != row.url:
+            row.failing_since, row.attempts = None, 0
+        for name, value in values.items():
+            setattr(row, name, value)
+        if paused is False and row.state != EndpointState.ACTIVE:
+            _resume(row)
+        elif paused is True and row.state == EndpointState.ACTIVE:
+            row.state, row.due_at = EndpointState.PAUSED, None
+        row.updated_at = func.now()
+        session.flush()
+        session.refresh(row)
+        return row
+
+
+def _resume(row: WebhookEndpoint) -> None:
+    row.state, row.due_at, row.attempts, row.failing_since = EndpointState.ACTIVE, func.now(), 0, None
+    row.disabled_at = row.disabled_reason = row.disabled_detail = None
+
+
+def delete(database: Database, workspace_id: str, endpoint_id: str) -> WebhookEndpoint | None:
+    """Delete an endpoint: its secret is erased, what was not delivered is dropped, its history stays readable.
+
+    Deleting it again changes nothing. ``None`` if there is none.
+
+    Raises:
+        ManagedByFile: see there.
+    """
+    with database.transaction() as session:
+        row: WebhookEndpoint | None = session.scalars(_one(workspace_id, endpoint_id).with_for_update()).one_or_none()
+        if row is None or row.state == EndpointState.DELETED:
+            return row
+        if row.managed_by == ManagedBy.FILE:
+            raise ManagedByFile
+        row.secret_sealed = b""
+        _end(session, row)
+        session.flush()
+        session.refresh(row)
+        return row
+
+
+def _end(session: Session, row: WebhookEndpoint) -> None:
+    row.state, row.due_at, row.failing_since = EndpointState.DELETED, None, None
+    row.disabled_at = row.disabled_reason = row.disabled_detail = None
+    row.previous_secret_sealed = row.previous_secret_expires_at = None
+    row.updated_at = func.now()
+    session.flush()
+    drop_pending(session, row.id)
+
+
+def drop_pending(session: Session, endpoint_id: str) -> None:
+    """Deliveries that will not be made; the caller holds the endpoint."""
+    statement = (
+        update(WebhookDelivery)
+        .where(WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.due_at.is_not(None))
+        .values(state=DeliveryState.DROPPED, due_at=None)
+    )
+    session.execute(statement, execution_options={"synchronize_session": False})
+
+
+def rotate(
+    database: Database, workspace_id: str, endpoint_id: str, secret: SecretStr, *, until: datetime
+) -> WebhookEndpoint | None:
+    """Give an endpoint another secret; the one before signs beside it ``until`` then. ``None`` if there is none.
+
+    Raises:
+        EndpointDeleted, ManagedByFile: see there.
+    """
+    with database.transaction() as session:
+        row = live(session, workspace_id, endpoint_id)
+        if row is None:
+            return None
+        if row.managed_by == ManagedBy.FILE:
+            raise ManagedByFile
+        _replace_secret(database, row, secret, until)
+        session.flush()
+        session.refresh(row)
+        return row
+
+
+def _replace_secret(database: Database, row: WebhookEndpoint, secret: SecretStr, until: datetime) -> None:
+    row.previous_secret_sealed, row.previous_secret_expires_at = row.secret_sealed, until
+    row.secret_sealed = _seal(database, row.id, secret)
+    row.updated_at = func.now()
+
+
+def send_test(database: Database, workspace_id: str, endpoint_id: str, now: datetime) -> WebhookDelivery | None:
+    """Write a test event for an endpoint, whatever it filters; its delivery. ``None`` if there is none.
+
+    Raises:
+        EndpointDeleted, EndpointDisabled: see there.
+    """
+    with database.transaction() as session:
+        row = live(session, workspace_id, endpoint_id)
+        if row is None:
+            return None
+        if row.state == EndpointState.DISABLED:
+            raise EndpointDisabled
+        data = {"webhook_endpoint": about(database, row), "message": "A test: nothing happened."}
+        event = events.append_about_endpoint(database, session, workspace_id, EndpointEvent.TEST, now=now, data=data)
+        (delivery_id,) = events.deliver(database, session, event, [row.id])
+        return session.get_one(WebhookDelivery, delivery_id)
+
+
+def about(database: Database, row: WebhookEndpoint) -> dict[str, object]:
+    """An endpoint as events show it: others read them, and paths of URLs may hold credentials."""
+    return {
+        "id": row.id,
+        "host": urlsplit(row.url).hostname,
+        "description": row.description,
+        "links": {"self": f"{database.public_url}/v1/webhook-endpoints/{row.id}"},
+    }
+
+
+def disable(
+    database: Database, session: Session, row: WebhookEndpoint, reason: DisabledReason, detail: str, now: datetime
+) -> None:
+    """Stop sending to an endpoint that the caller holds, drop what is pending, and tell the workspace's others."""
+    drop_pending(session, row.id)
+    row.due_at = None
+    if row.state != EndpointState.ACTIVE:
+        return
+    since = row.failing_since
+    row.state, row.disabled_at, row.disabled_reason, row.disabled_detail = EndpointState.DISABLED, now, reason, detail
+    session.flush()
+    data = {
+        "webhook_endpoint": about(database, row),
+        "reason": {"code": reason.value, "advice": DISABLED_ADVICE[reason], "detail": detail},
+        "failing_since": since.isoformat() if since else None,
+    }
+    kind = EndpointEvent.DISABLED
+    event = events.append_about_endpoint(database, session, row.workspace_id, kind, now=now, data=data)
+    others = events.endpoints_for(session, row.workspace_id, f"webhook_endpoint.{kind}")
+    events.deliver(database, session, event, others)
+
+
+def apply_file(
+    database: Database, session: Session, workspace_id: str, webhooks: Sequence[tuple[str, SecretStr]]
+) -> None:
+    """Bring the endpoints of the workspace file in line with it, and seal the others' secrets with the newest key.
+
+    An endpoint is known by its URL. One that the file names is the file's from then on, whoever made it. One that it
+    does not name any more gets no new events; what was written for it is still delivered.
+    """
+    statement = select(WebhookEndpoint).where(
+        WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.state != EndpointState.DELETED
+    )
+    found = {row.url: row for row in session.scalars(statement.order_by(WebhookEndpoint.id).with_for_update())}
+    named = dict(webhooks)
+    for url, secret in named.items():
+        if url in found:
+            _take_over(database, session, found[url], secret)
+        else:
+            _add(database, session, workspace_id, NewEndpoint(url, secret), ManagedBy.FILE)
+    for url, row in found.items():
+        if url not in named and row.managed_by == ManagedBy.FILE:
+            _retire(session, row)
+        elif url not in named:
+            _seal_again(database, row)
+
+
+def _take_over(database: Database, session: Session, row: WebhookEndpoint, secret: SecretStr) -> None:
+    row.managed_by = ManagedBy.FILE
+    if row.state == EndpointState.DISABLED:
+        _resume(row)
+    try:
+        changed = _open(database, row).get_secret_value() != secret.get_secret_value()
+    except SealingError:
+        row.secret_sealed = _seal(database, row.id, secret)  # what was before is lost anyway
+        return
+    if changed:
+        until = session.scalars(select(func.now())).one() + timedelta(seconds=OVERLAP_SECONDS)
+        _replace_secret(database, row, secret, until)
+    else:
+        row.secret_sealed = _seal(database, row.id, secret)
+
+
+def _retire(session: Session, row: WebhookEndpoint) -> None:
+    if row.due_at is None:
+        _end(session, row)
+    else:
+        row.state = EndpointState.DELETED
+
+
+def _seal_again(database: Database, row: WebhookEndpoint) -> None:
+    try:
+        row.secret_sealed = _seal(database, row.id, _open(database, row))
+        if row.previous_secret_sealed is not None:
+            previous = database.sealer.open(row.previous_secret_sealed, purpose=WEBHOOK_SECRET, row_id=row.id)
+            row.previous_secret_sealed = _seal(database, row.id, previous)
+    except SealingError as error:
+        log.warning("a webhook secret cannot be sealed again: %s", error)
