@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from service import settings as configuration
-from service.logs import WithExtras
+from service.logs import JsonLines, WithExtras
 from service.settings import Settings, SettingsError
 
 EXIT_REFUSED = 2
@@ -43,7 +43,8 @@ app.add_typer(secrets_app, name="secrets")
 def _load() -> Settings:
     settings = configuration.load()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(WithExtras("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    as_text = WithExtras("%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler.setFormatter(JsonLines() if settings.log_format == "json" else as_text)
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
