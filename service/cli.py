@@ -163,14 +163,17 @@ def secrets_rotate() -> None:
     from service.store.rotation import Progress, rotate  # noqa: PLC0415
     from service.wiring import database_of  # noqa: PLC0415
 
+    database = database_of(_load(), pool_size=1)
     last: dict[str, Progress] = {}
     try:
         with faults_in_one_line():
-            for progress in rotate(database_of(_load(), pool_size=1)):
+            for progress in rotate(database):
                 last[progress.column] = progress
                 typer.echo(f"{progress.column}: {progress.sealed} sealed again, {len(progress.faults)} do not open")
     except DatabaseFault as fault:
         raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be used: {fault}") from fault
+    finally:
+        database.engine.dispose()
     faults = [line for progress in last.values() for line in progress.faults]
     for line in faults:
         typer.echo(f"countersign: {line}", err=True)

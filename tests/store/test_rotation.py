@@ -1,8 +1,14 @@
 """Rotation of encryption keys: everything sealed is sealed again, whenever it is interrupted."""
 
+import json
+from base64 import b64encode
+
+import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
+from typer.testing import CliRunner
 
+from service.cli import app
 from service.domain.states import State
 from service.store import snapshots, workspaces
 from service.store.columns import Base
@@ -86,3 +92,20 @@ def test_lists_of_secrets_and_emptied_secrets_are_rotated_too(database: Database
         for one in row.phala_webhook_secrets_sealed
     ]
     assert opened == ["one", "two"]
+
+
+def test_the_command_says_how_far_it_is_and_fails_loudly_with_a_wrong_key(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    rows.workspace(database)
+    wrong = b64encode(b"w" * 32).decode()
+    monkeypatch.setenv("COUNTERSIGN_DATABASE_URL", database.engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("COUNTERSIGN_FINGERPRINT_KEY", wrong)
+    monkeypatch.setenv("COUNTERSIGN_ENCRYPTION_KEYS", json.dumps({"k2": wrong, "k1": wrong}))
+
+    ended = CliRunner().invoke(app, ["secrets", "rotate"])
+
+    assert ended.exit_code == 1
+    assert "workspaces.phala_api_key_sealed: 0 sealed again, 1 do not open" in ended.output
+    assert "does not open with the key it names" in ended.output
+    assert wrong not in ended.output
