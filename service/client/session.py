@@ -21,13 +21,13 @@ KEY_VARIABLE = "COUNTERSIGN_API_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One JSON document on standard output and words on standard error, or words on standard output."""
+    """The result on standard output, as words or as one JSON document; progress on standard error."""
 
     as_json: bool
 
     def say(self, line: str) -> None:
-        """A line for people."""
-        typer.echo(line, err=self.as_json)
+        """A line of progress."""
+        typer.echo(line, err=True)
 
     def give(self, value: object, lines: Callable[[], list[str]]) -> None:
         """The result."""
@@ -47,6 +47,10 @@ def session(url: str, key_file: Path | None) -> Iterator["Api"]:
         raise stop(exits.USAGE, str(error)) from error
     except ApiError as error:
         raise stop(exits.REFUSED, str(error)) from error
+    except UnicodeError as error:
+        raise stop(exits.USAGE, "an option or a file holds characters that cannot be sent") from error
+    except KeyboardInterrupt:
+        raise stop(exits.INTERRUPTED, "interrupted") from None
     except KeyError as error:
         raise stop(exits.REFUSED, f"the answer has no {error}: is the API of another version?") from error
 
