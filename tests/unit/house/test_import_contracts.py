@@ -58,6 +58,7 @@ MAY_IMPORT = {
     "sandbox": {DOMAIN, *PARTS, "fastapi", "starlette", "web3", "safe_eth", *EVERYWHERE},
     "service.client": EVERYWHERE,
     "service.workspace_file": {DOMAIN, "service.settings", "service.store", *EVERYWHERE},
+    "service.client": EVERYWHERE,
     "service.logs": {DOMAIN, *EVERYWHERE},
     "service.cli": {*PACKAGES, *MODULES, *PARTS, *EVERYWHERE},
 }  # fmt: skip
