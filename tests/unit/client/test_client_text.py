@@ -15,7 +15,8 @@ from service.cli import app
 from service.client import exits, text
 from service.domain.states import TERMINAL
 
-PAGE = Path("docs/command-line.md")
+CLIENT = {"submit", "wait", "status", "list", "events", "refresh", "cancel"}
+PAGE = Path(__file__).resolve().parents[3] / "docs/command-line.md"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,17 @@ def test_the_workflow_is_short_and_uses_real_options():
     used = {word for word in words[2:] if word.startswith("-")}
     assert used <= known
     assert {"--wait", "--cvm", "-c"} <= used
+
+
+def test_the_page_names_commands_and_options_that_there_are():
+    page = PAGE.read_text()
+    commands = typer.main.get_command(app).commands
+    described = set(re.findall(r"countersign ([a-z]+)", page)) - {"is"}  # the name of the program in a sentence
+    own = {option for command in CLIENT for parameter in commands[command].params for option in parameter.opts}
+    own |= {option for parameter in commands["list"].params for option in parameter.secondary_opts}
+
+    assert described == CLIENT
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page)) <= own | {"--prepare-only", "--help"}
 
 
 def test_help_of_a_client_command_loads_nothing_heavy():

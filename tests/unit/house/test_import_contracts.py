@@ -56,7 +56,6 @@ MAY_IMPORT = {
     },
     "migrations": {DOMAIN, "service.store", "sqlalchemy", "alembic", *EVERYWHERE},
     "sandbox": {DOMAIN, *PARTS, "fastapi", "starlette", "web3", "safe_eth", *EVERYWHERE},
-    "service.client": EVERYWHERE,
     "service.workspace_file": {DOMAIN, "service.settings", "service.store", *EVERYWHERE},
     "service.client": EVERYWHERE,
     "service.logs": {DOMAIN, *EVERYWHERE},
