@@ -53,15 +53,23 @@ class Api:
         url: where the API is, without ``/v1``.
         key: API key of the workspace.
         patience: seconds for which an exchange is tried again.
+        notice: is told once per exchange that it is tried again.
         sleep: passes the seconds between two attempts.
     """
 
     def __init__(
-        self, url: str, key: str, *, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep
+        self,
+        url: str,
+        key: str,
+        *,
+        notice: Callable[[str], None],
+        patience: float = PATIENCE,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json, application/problem+json"}
         self._http = httpx.Client(base_url=url.rstrip("/") + "/v1", headers=headers, timeout=_TIMEOUT)
         self._patience = patience
+        self._notice = notice
         self._sleep = sleep
 
     def __enter__(self) -> Self:
@@ -125,6 +133,7 @@ class Api:
 
     def _repeated(self, attempt: Callable[[], Json], patience: float) -> Json:
         gives_up_at = time.monotonic() + patience
+        noticed = False
         for pause in _pauses():
             try:
                 return attempt()
@@ -132,6 +141,9 @@ class Api:
                 seconds = max(pause, fault.pause)
                 if time.monotonic() + seconds > gives_up_at:
                     raise fault.final from fault.__cause__
+                if not noticed:
+                    self._notice(f"{fault.final}; trying again for {patience:.0f} seconds")
+                    noticed = True
             self._sleep(seconds)
         raise AssertionError("there is always another pause")
 

@@ -41,7 +41,7 @@ def session(url: str, key_file: Path | None) -> Iterator["Api"]:
     from service.client.http import Api, ApiError  # noqa: PLC0415 - httpx is slow to load, and --help needs none
 
     try:
-        with Api(_checked(url), _key(key_file)) as api:
+        with Api(_checked(url), _key(key_file), notice=_notice) as api:
             yield api
     except InputError as error:
         raise stop(exits.USAGE, str(error)) from error
@@ -55,20 +55,25 @@ def session(url: str, key_file: Path | None) -> Iterator["Api"]:
         raise stop(exits.REFUSED, f"the answer has no {error}: is the API of another version?") from error
 
 
+def _notice(line: str) -> None:
+    typer.echo(f"countersign: {text.shown(line)}", err=True)
+
+
 def stop(code: int, line: str) -> typer.Exit:
     """The end of a command, with one line that says why."""
-    typer.echo(f"countersign: {text.shown(line)}", err=True)
+    _notice(line)
     return typer.Exit(code)
 
 
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
-    except ValueError:
+        host = (parts.hostname or "").encode("idna")
+        usable = parts.scheme in {"http", "https"} and host and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:  # UnicodeError, of a host that has no IDNA form, is one
         usable = False
-    if not usable:
-        raise InputError("--url (COUNTERSIGN_URL) must be http(s)://host, without a user name")
+    if not usable or " " in url or not url.isprintable() or parts.query or parts.fragment:
+        raise InputError("--url (COUNTERSIGN_URL) must be http(s)://host, without a user name or a query")
     return url
 
 

@@ -1,7 +1,7 @@
 """What is repeated and what is not, before a server that misbehaves."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -57,13 +57,13 @@ def server() -> Iterator[_Server]:
 
 @pytest.fixture
 def api(server: _Server) -> Iterator[Api]:
-    with _api(server, []) as api:
+    with _api(server, [].append) as api:
         yield api
 
 
-def _api(server: _Server, pauses: list[float]) -> Api:
-    """A client that pauses in no time, and notes for how long it would have."""
-    return Api(f"http://127.0.0.1:{server.server_port}", "key", patience=3, sleep=pauses.append)
+def _api(server: _Server, sleep: Callable[[float], None], notice: Callable[[str], None] = lambda _: None) -> Api:
+    """A client whose pauses take no time."""
+    return Api(f"http://127.0.0.1:{server.server_port}", "key", notice=notice, patience=3, sleep=sleep)
 
 
 def test_reads_are_repeated(server: _Server, api: Api):
@@ -73,15 +73,17 @@ def test_reads_are_repeated(server: _Server, api: Api):
 
 def test_reads_are_given_up(server: _Server):
     pauses: list[float] = []
-    with _api(server, pauses) as api, pytest.raises(ApiError, match="cannot be reached"):
+    notices: list[str] = []
+    with _api(server, pauses.append, notices.append) as api, pytest.raises(ApiError, match="cannot be reached"):
         api.read("cr_1")
     assert pauses == [0.5, 1, 2]
+    assert [line.rpartition("; ")[2] for line in notices] == ["trying again for 3 seconds"]
 
 
 def test_the_server_says_when_to_ask_again(server: _Server):
     pauses: list[float] = []
     server.answers = [(429, b"", ("Retry-After", "2")), (200, b"{}")]
-    with _api(server, pauses) as api:
+    with _api(server, pauses.append) as api:
         assert api.read("cr_1") == {}
     assert pauses == [2]
 
@@ -106,7 +108,7 @@ def test_a_submission_is_sent_again_while_there_was_no_connection():
                 server.server_activate()
                 thread.start()
 
-        with Api(f"http://127.0.0.1:{server.server_port}", "key", sleep=pause) as api:
+        with _api(server, pause) as api:
             assert api.submit({}, "a-key") == {"id": "cr_1"}
         assert server.seen == [("POST", "a-key")]
         server.shutdown()
@@ -114,7 +116,11 @@ def test_a_submission_is_sent_again_while_there_was_no_connection():
 
 
 def test_a_submission_that_never_left_is_not_called_lost():
-    with _Server() as server, _api(server, []) as api, pytest.raises(ApiError, match="nothing was sent") as refused:
+    with (
+        _Server() as server,
+        _api(server, [].append) as api,
+        pytest.raises(ApiError, match="nothing was sent") as refused,
+    ):
         api.submit({}, "a-key")
     assert not isinstance(refused.value, AnswerLost)
 

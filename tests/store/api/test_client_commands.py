@@ -139,12 +139,17 @@ def test_refusals_are_one_line(api: Api, command: Command):
     assert "no-such-key" not in wrong
 
 
+def test_the_key_may_come_from_a_file(api: Api, tmp_path: Path):
+    (tmp_path / "key").write_text(KEYS["acme"] + "\n")
+    command = Command(api.url, "a key that is not looked at")
+    assert command.json("list", "--api-key-file", str(tmp_path / "key"))["items"] == []
+    assert "cannot be read" in command.run("list", "--api-key-file", str(tmp_path / "none"), ends=exits.USAGE)[1]
+
+
 def test_no_key_and_no_patch_are_usage_errors(api: Api, command: Command):
     assert "no API key" in Command(api.url, "").run("list", ends=exits.USAGE)[1]
     assert "nothing to change" in command.run("submit", "--cvm", "a", ends=exits.USAGE)[1]
-    assert "--url" in Command("http://host:99999", "k").run("list", ends=exits.USAGE)[1]
     assert "cannot be sent" in Command(api.url, "k").run("list", "--cvm", "\udcff", ends=exits.USAGE)[1]
     words = ("submit", "--prepared", "-", "--idempotency-key")
     assert "printable ASCII" in Command(api.url, "k").run(*words, "ü", given="{}", ends=exits.USAGE)[1]
     assert "not JSON" in Command(api.url, "k").run("refresh", "a", "--prepared", "-", given='{"a": NaN}', ends=2)[1]
-    assert "without a user name" in Command("http://u:p@host", "k").run("list", ends=exits.USAGE)[1]

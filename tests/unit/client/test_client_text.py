@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from service.cli import app
 from service.client import exits, text
@@ -33,6 +34,18 @@ PAGE = Path(__file__).resolve().parents[3] / "docs/command-line.md"
 )
 def test_nothing_stored_controls_the_terminal(hostile: str, printed: str):
     assert text.shown(hostile) == printed
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["host", "ftp://host", "http://", "http://host:99999", "http://u:p@host", "http://[::1", "http://a..b",
+     "http://" + "a" * 64, "http://ex mple", "http://\x01host", "https://host/?q=1", "https://host/#f"],
+)  # fmt: skip
+def test_an_address_that_is_none_is_a_usage_error(url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COUNTERSIGN_API_KEY", "k")
+    ended = CliRunner().invoke(app, ["list", "--url", url])
+    assert ended.exit_code == exits.USAGE
+    assert ended.stderr.startswith("countersign: --url (COUNTERSIGN_URL) must be ")
 
 
 def test_a_json_document_is_printable_ascii():
