@@ -187,6 +187,6 @@ ANSWERS: Final[dict[str, Any]] = {
     "Events": EVENTS,
     "Chains": CHAINS,
     "Alive": {"status": "ok"},
-    "Ready": {"status": "ready"},
+    "Ready": {"status": "ready", "parts": {"database": "ok: migrated", "queue:commit": "ok: last round trip 4 s ago"}},
     "ProblemPage": section(NOT_FOUND),
 }
