@@ -69,8 +69,9 @@ def approve(session: Session, proposal: Proposal) -> None:
         SafeTransaction.kind == SafeTransactionKind.APPROVAL.value,
         SafeTransaction.state.in_([state.value for state in LIVE_SAFE_TRANSACTION]),
     )
+    due = bool(session.scalar(select(left)))
     proposal.queue_due_at = None
-    _become(proposal, ProposalState.APPROVED, due=bool(session.scalar(select(left))))
+    _become(proposal, ProposalState.APPROVED, due=due)
 
 
 def _become(proposal: Proposal, state: ProposalState, *, due: bool) -> None:
