@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -82,7 +82,31 @@ class Database:
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for one statement that only reads: no transaction to begin and end."""
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield connection
+
+    def within(self, connection: Connection) -> "Database":
+        """The database as seen from inside a transaction of ``connection``: its transactions are savepoints there."""
+        return _Within(connection, self)
+
     @staticmethod
     def new_id(kind: str) -> str:
         """A fresh identifier; see ``service.domain.ids``."""
         return public_id(kind, datetime.now(UTC), os.urandom(10))
+
+
+class _Within(Database):
+    def __init__(self, connection: Connection, outer: Database) -> None:
+        super().__init__(outer.engine, outer.sealer, public_url=outer.public_url)
+        self._connection = connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        with (
+            Session(self._connection, join_transaction_mode="create_savepoint", expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session

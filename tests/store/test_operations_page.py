@@ -83,6 +83,7 @@ START: dict[str, Callable[[Settings], object]] = {
     "watch": _start_watch,
     "migrate": lambda settings: settings.need("database_url"),
     "workspace apply": wiring.database_of,
+    "key": wiring.database_of,
 }
 """What each command makes before it does anything, and asks its settings by."""
 
@@ -108,7 +109,6 @@ def test_a_command_needs_exactly_the_settings_that_the_page_says(database: Datab
     complete = Settings(
         database_url=SecretStr(database.engine.url.render_as_string(hide_password=False)),
         redis_url=SecretStr("redis://127.0.0.1:1/0"),
-        api_keys={"acme": SecretStr("key")},
         encryption_keys={"k1": SecretStr(KEY)},
         fingerprint_key=SecretStr(KEY),
         proposer_key=SecretStr("11" * 32),

@@ -6,6 +6,7 @@ checksummed. Columns ending in ``_sealed`` hold ciphertext of ``service.store.se
 """
 
 from service.store.tables.approvals import Proposal, SafeTransaction
+from service.store.tables.callers import ApiKey, IdempotentAnswer, RateBucket
 from service.store.tables.chain import ChainCursor, ChainFact
 from service.store.tables.change_requests import ChangeRequest
 from service.store.tables.outbox import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
@@ -13,13 +14,16 @@ from service.store.tables.processes import Heartbeat
 from service.store.tables.workspaces import ExternalApp, RegisteredSafe, Workspace
 
 __all__ = [
+    "ApiKey",
     "ChainCursor",
     "ChainFact",
     "ChangeRequest",
     "Event",
     "ExternalApp",
     "Heartbeat",
+    "IdempotentAnswer",
     "Proposal",
+    "RateBucket",
     "RegisteredSafe",
     "SafeTransaction",
     "WebhookAttempt",

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from service.api.examples import SUBMIT_PATCH
 from service.api.middleware import MAX_BODY_BYTES
@@ -154,8 +153,7 @@ def test_liveness_looks_at_nothing_and_readiness_at_the_database(idle_api: Api):
 
 
 def api_parts(url: str) -> ApiParts:
-    keys = {"acme": SecretStr(KEYS["acme"])}
-    return ApiParts(Database(make_engine(url), rows.sealer()), FixedClock(), keys, {})
+    return ApiParts(Database(make_engine(url), rows.sealer()), FixedClock(), {})
 
 
 def test_without_a_database_requests_may_come_again_later(postgres_url: str):

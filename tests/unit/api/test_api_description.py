@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import SecretStr
 
 from service.api import problem_pages, problems
 from service.api.app import create_app
@@ -29,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 def document() -> Json:
     """The document as it is served; nothing is connected to."""
     database = Database(make_engine("postgresql://nobody@localhost/none"), rows.sealer())
-    app = create_app(ApiParts(database, FixedClock(), {"acme": SecretStr("key")}, {}))
+    app = create_app(ApiParts(database, FixedClock(), {}))
     described: Json = json.loads(json.dumps(app.openapi()))
     return described
 
