@@ -75,7 +75,7 @@ class ApiRoute(APIRoute):
 
         async def known_caller_first(request: Request) -> Response:
             strict = StrictRequest(request.scope, request.receive)
-            admission: "Admission" = request.app.state.admission
+            admission: Admission = request.app.state.admission
             authorization = request.headers.get("authorization")
             holder = await run_in_threadpool(admission.admit, authorization, scope, answer_headers_of(request))
             strict.state.holder = holder

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from pydantic import SecretStr
 from sqlalchemy import func, insert, select, text, update
@@ -89,7 +89,7 @@ def _create(database: Database, session: Session, asked: NewKey, *, replaces: st
     if session.scalars(live).one() >= MOST_LIVE:
         raise TooManyKeys
     key = mint(os.urandom(RANDOM_BYTES))
-    values = {
+    values: dict[str, Any] = {
         "id": database.new_id("key"),
         "workspace_id": asked.workspace_id,
         "digest": digest(key),
@@ -100,7 +100,8 @@ def _create(database: Database, session: Session, asked: NewKey, *, replaces: st
         "replaces": replaces,
         "expires_at": None if asked.lifetime is None else func.now() + asked.lifetime,
     }
-    return session.scalars(insert(ApiKey).values(**values).returning(ApiKey)).one(), SecretStr(key)
+    session.execute(insert(ApiKey).values(**values))
+    return session.get_one(ApiKey, values["id"]), SecretStr(key)
 
 
 def find(database: Database, key: str) -> Holder | None:

@@ -88,9 +88,15 @@ class Database:
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             yield connection
 
-    def within(self, connection: Connection) -> "Database":
-        """The database as seen from inside a transaction of ``connection``: its transactions are savepoints there."""
-        return _Within(connection, self)
+    @contextmanager
+    def together(self) -> Iterator["Database"]:
+        """The database in one transaction, of which all its transactions are parts; committed at the end.
+
+        If one of them fails, all of it is undone at once, and those that come later make up another such transaction.
+        """
+        with self.engine.connect() as connection:
+            yield _Together(connection, self)
+            connection.commit()
 
     @staticmethod
     def new_id(kind: str) -> str:
@@ -98,15 +104,19 @@ class Database:
         return public_id(kind, datetime.now(UTC), os.urandom(10))
 
 
-class _Within(Database):
+class _Together(Database):
     def __init__(self, connection: Connection, outer: Database) -> None:
         super().__init__(outer.engine, outer.sealer, public_url=outer.public_url)
         self._connection = connection
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        with (
-            Session(self._connection, join_transaction_mode="create_savepoint", expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            yield session
+        try:
+            with (
+                Session(self._connection, join_transaction_mode="rollback_only", expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
+        except BaseException:
+            self._connection.rollback()
+            raise

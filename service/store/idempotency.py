@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from psycopg.errors import UniqueViolation
 from pydantic import SecretStr
 from sqlalchemy import delete, func, insert, select, text, tuple_
+from sqlalchemy.exc import IntegrityError
 
 from service.store.database import Database
 from service.store.tables import IdempotentAnswer
@@ -20,8 +22,15 @@ from service.store.tables import IdempotentAnswer
 KEPT: Final = timedelta(hours=24)
 _PURPOSE: Final = "idempotent_answer"
 _BATCH: Final = 5_000
-_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 2))")
-_STORED = select(IdempotentAnswer.fingerprint, IdempotentAnswer.status, IdempotentAnswer.answer_sealed)
+_PRIMARY_KEY: Final = "pk_idempotent_answers"
+_KEEP = insert(IdempotentAnswer.__table__)  # type: ignore[arg-type]  # a table, as Core takes it
+# One look for both: whoever gets the lock right after the first request ended, but looked before, is stopped by the
+# primary key when it wants to keep its own answer.
+_LOCK_AND_LOOK = text("""
+    SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 2)) AS free, kept.fingerprint, kept.status,
+        kept.answer_sealed
+    FROM (VALUES (1)) AS one LEFT JOIN idempotent_answers AS kept ON kept.workspace_id = :workspace_id AND kept.key = :key
+""")
 
 
 class InProgress(Exception):
@@ -67,42 +76,53 @@ def once(database: Database, attempt: Attempt, work: Callable[[Database], Answer
     Args:
         database: the database.
         attempt: the request.
-        work: does everything on the database it is given, whose transactions are parts of this one. What it raises
-            undoes all of it, and nothing is kept.
+        work: does everything on the database it is given. What it raises undoes all of it, and nothing is kept. Where a
+            transaction of its fails and it answers all the same, that answer is kept, and nothing else of the work.
 
     Raises:
         InProgress, Mismatch: see there.
     """
-    with database.engine.begin() as connection:
-        if not connection.scalar(_LOCK, {"name": f"idempotency:{attempt.row_id}"}):
-            raise InProgress
-        stored = connection.execute(
-            _STORED.where(IdempotentAnswer.workspace_id == attempt.workspace_id, IdempotentAnswer.key == attempt.key)
-        ).one_or_none()
-        if stored is not None:
-            if not hmac.compare_digest(bytes(stored.fingerprint), attempt.fingerprint):
-                raise Mismatch
-            return _opened(database, attempt, stored.status, stored.answer_sealed)
-        answer = work(database.within(connection))
-        connection.execute(insert(IdempotentAnswer).values(**_values(database, attempt, answer)))
+    try:
+        with database.together() as inside:
+            kept = _kept(database, inside, attempt)
+            answer = kept or work(inside)
+            if kept is None:
+                _keep(database, inside, attempt, answer)
+    except IntegrityError as error:
+        if isinstance(error.orig, UniqueViolation) and error.orig.diag.constraint_name == _PRIMARY_KEY:
+            raise InProgress from error
+        raise
     return answer
 
 
-def _values(database: Database, attempt: Attempt, answer: Answer) -> dict[str, object]:
+def _kept(database: Database, inside: Database, attempt: Attempt) -> Answer | None:
+    name = f"idempotency:{attempt.row_id}"
+    with inside.transaction() as session:
+        row = session.execute(
+            _LOCK_AND_LOOK, {"name": name, "workspace_id": attempt.workspace_id, "key": attempt.key}
+        ).one()
+    if not row.free:
+        raise InProgress
+    if row.status is None:
+        return None
+    if not hmac.compare_digest(bytes(row.fingerprint), attempt.fingerprint):
+        raise Mismatch
+    content = database.sealer.open(row.answer_sealed, purpose=_PURPOSE, row_id=attempt.row_id)
+    headers, body = json.loads(content.get_secret_value())
+    return Answer(row.status, headers, body, replayed=True)
+
+
+def _keep(database: Database, inside: Database, attempt: Attempt, answer: Answer) -> None:
     content = SecretStr(json.dumps([dict(answer.headers), answer.body], ensure_ascii=False))
-    return {
+    values = {
         "workspace_id": attempt.workspace_id,
         "key": attempt.key,
         "fingerprint": attempt.fingerprint,
         "status": answer.status,
         "answer_sealed": database.sealer.seal(content, purpose=_PURPOSE, row_id=attempt.row_id),
     }
-
-
-def _opened(database: Database, attempt: Attempt, status: int, sealed: bytes) -> Answer:
-    content = database.sealer.open(sealed, purpose=_PURPOSE, row_id=attempt.row_id)
-    headers, body = json.loads(content.get_secret_value())
-    return Answer(status, headers, body, replayed=True)
+    with inside.transaction() as session:
+        session.execute(_KEEP, values)
 
 
 def forget_old(database: Database) -> int:
