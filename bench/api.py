@@ -1,4 +1,4 @@
-"""The API beside the least that FastAPI, the ORM and PostgreSQL can do, in one run, as ratios.
+"""The API beside the least that FastAPI, ORM and PostgreSQL can do, in one run, as ratios.
 
 A POST stores a change request of 4 KB with its event, with key, scope, limits and ``Idempotency-Key`` on. Rounds of ours
 and of the others take turns, so that whatever else the machine does hits both. Run ``python -m bench.api``; figures go
@@ -145,7 +145,9 @@ def in_turns(kinds: Mapping[str, Callable[[], Load]]) -> dict[str, Load]:
             if number:  # the first round warms up
                 rounds[name].append(load)
     return {
-        name: Load(statistics.median(load.per_second for load in all_of), statistics.median(l.p99_ms for l in all_of))
+        name: Load(
+            statistics.median(load.per_second for load in all_of), statistics.median(load.p99_ms for load in all_of)
+        )
         for name, all_of in rounds.items()
     }
 

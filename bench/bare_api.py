@@ -1,4 +1,4 @@
-"""The least that FastAPI and the ORM can do: validate a body, write the same rows, read one. No key, no scope, no limits.
+"""The least that FastAPI and the ORM can do: validate a body, write the same rows, read one. No key, scope or limits.
 
 ``python -m bench.bare_api <database URL> <workspace id> <port>``.
 """
@@ -58,7 +58,7 @@ def post(body: Body, idempotency_key: Annotated[str, Header()]) -> dict[str, Any
                 type="change_request.received",
                 state="received",
                 body=text,
-            )  # fmt: skip
+            )
         )
         session.add(
             IdempotentAnswer(
@@ -67,7 +67,7 @@ def post(body: Body, idempotency_key: Annotated[str, Header()]) -> dict[str, Any
                 fingerprint=hashlib.sha256(text.encode()).digest(),
                 status=202,
                 answer_sealed=text.encode(),
-            )  # fmt: skip
+            )
         )
     return answer
 

@@ -1,4 +1,4 @@
-"""Requests over plain sockets, as many as a few connections can carry, so that the client costs little beside a server."""
+"""Requests over plain sockets, by as many connections as it takes, so that the client costs little beside a server."""
 
 from __future__ import annotations
 

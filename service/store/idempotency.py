@@ -29,7 +29,8 @@ _KEEP = insert(IdempotentAnswer.__table__)  # type: ignore[arg-type]  # a table,
 _LOCK_AND_LOOK = text("""
     SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 2)) AS free, kept.fingerprint, kept.status,
         kept.answer_sealed
-    FROM (VALUES (1)) AS one LEFT JOIN idempotent_answers AS kept ON kept.workspace_id = :workspace_id AND kept.key = :key
+    FROM (VALUES (1)) AS one LEFT JOIN idempotent_answers AS kept
+        ON kept.workspace_id = :workspace_id AND kept.key = :key
 """)
 
 

@@ -99,6 +99,7 @@ def submit(database: Database, submission: Submission, now: datetime) -> ChangeR
             session.add(row)
             # Both rows are written by the flush of this, the request with the number of its first event.
             events.append(database, session, row, name=State.RECEIVED.value, now=now)
+            session.refresh(row)  # what the database filled in
     except IntegrityError as error:
         if "commit_token_fingerprint" in str(error.orig):
             raise TokenAlreadySubmitted(_holder_of_token(database, submission)) from error
