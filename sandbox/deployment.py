@@ -26,6 +26,7 @@ QUICK = {
     "COUNTERSIGN_SWEEP_SECONDS": "0.5",
     "COUNTERSIGN_OBSERVE_SECONDS": "1",
     "COUNTERSIGN_SAFE_POLL_SECONDS": "1",
+    "COUNTERSIGN_SAFE_REQUESTS_PER_MONTH": "0",
     "COUNTERSIGN_RECHECK_SECONDS": "10",
     "COUNTERSIGN_TRACK_SECONDS": "0.5",
     "COUNTERSIGN_WORKER_THREADS": "4",
@@ -137,7 +138,7 @@ class Deployment:
         self._environment["COUNTERSIGN_DATABASE_URL"] = self._database()
         self._environment["COUNTERSIGN_REDIS_URL"] = self._broker()
         self.run("migrate")
-        self.run("workspace", "apply", "-", stdin=json.dumps(self._workspace_file()))
+        self.apply_workspace()
         self._ensure_api_key()
         for name in PROCESSES:
             self.start_process(name)
@@ -183,6 +184,13 @@ class Deployment:
         self._processes[called] = process
         process.start()
         return process
+
+    def apply_workspace(self, *, safes: Sequence[str] = (), external_apps: Sequence[str] = ()) -> None:
+        """Bring the workspace in line with its file, and with these contracts beside those that the world set up."""
+        file = self._workspace_file()
+        file["safes"] += [f"{CHAIN_NAME}:{address}" for address in safes]
+        file["external_apps"] = [f"{CHAIN_NAME}:{address}" for address in external_apps]
+        self.run("workspace", "apply", "-", stdin=json.dumps(file))
 
     def propose_as(self, account: LocalAccount) -> None:
         """Have processes started from now on propose with another key."""

@@ -11,8 +11,8 @@ from typing import Self
 import httpx
 
 from sandbox.anvil import Anvil
-from sandbox.chain.accounts import DELEGATE, OWNERS
-from sandbox.chain.apps import deploy_dstack_app, transfer_to_safe
+from sandbox.chain.accounts import DELEGATE, DEPLOYER, OWNERS
+from sandbox.chain.apps import deploy_dstack_app, deploy_timelock, transfer_to_safe
 from sandbox.chain.local import LocalChain
 from sandbox.chain.safes import SafeVersion, deploy_safe, safe_addresses
 from sandbox.jsonrpc import JsonRpc
@@ -22,6 +22,8 @@ from sandbox.wallet import Wallet
 
 WORKSPACE = "demo"
 BLOCK_SECONDS = 1
+_BEYOND_MORE_SAFES = 1_000_000
+"""Salts of Safes that the workspace does not know begin here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,12 @@ class App:
 
     Attributes:
         address: checksummed.
-        owner: the Safe that owns it, checksummed; ``None`` when an account does.
+        owner: who owns it, checksummed: a Safe, unless it was made for another owner.
         device_id: ``0x``-prefixed bytes32.
     """
 
     address: str
-    owner: str | None
+    owner: str
     device_id: str
     cvm_uuids: tuple[str, ...]
 
@@ -94,6 +96,7 @@ class World:
         self._safe_version = safe_version
         self._more_safes = more_safes
         self._apps_added = 0
+        self._safes_added = 0
         self._automine = automine
         self._ports = ports or (0, free_port(), free_port())
         self._anvil: Anvil | None = None
@@ -155,19 +158,41 @@ class World:
         """The process of ``phala_cloud`` or ``safe_service``, for those who stop and start it."""
         return next(service for service in self._services if service.name == name)
 
-    def add_app(self, *, cvms: int = 1, allow_device: bool = True, name: str = "payments") -> App:
-        """Another app contract owned by a Safe, its own while there are more, with its CVMs running."""
+    def add_app(
+        self,
+        *,
+        cvms: int = 1,
+        allow_device: bool = True,
+        name: str = "payments",
+        safe_version: SafeVersion | None = None,
+        owner: str | None = None,
+    ) -> App:
+        """Another app contract with its CVMs running.
+
+        Args:
+            cvms: how many.
+            allow_device: whether it allows the device that they run on.
+            name: of the CVMs.
+            safe_version: a new Safe of this version owns it, which the workspace does not know; by default one that it
+                knows, the app's own while there are more.
+            owner: owns it instead of a Safe: an account, a timelock.
+        """
         self.mine_on_demand()
         try:
-            return self._new_app(self._next_safe(), name, cvms, allow_device=allow_device)
+            safe = None if owner else self._new_safe(safe_version) if safe_version else self._next_safe()
+            return self._new_app(safe, name, cvms, allow_device=allow_device, owner=owner)
         finally:
             self._mine_as_before()
 
     def add_foreign_app(self) -> App:
         """An app contract that an account owns which is no Safe, with a CVM running."""
+        return self.add_app(name="foreign", owner=DEPLOYER.address)
+
+    def add_timelock(self, account: str, *, minimum_delay: int) -> str:
+        """A timelock in which one account proposes and executes; ``minimum_delay`` in seconds of the EVM's time."""
         self.mine_on_demand()
         try:
-            return self._new_app(None, "foreign", 1, allow_device=True)
+            return deploy_timelock(self.chain, [account], [account], minimum_delay=minimum_delay)
         finally:
             self._mine_as_before()
 
@@ -226,17 +251,23 @@ class World:
         self._apps_added += 1
         return deploy_safe(self.chain, self._safe_version, salt=self._apps_added)
 
-    def _new_app(self, safe: str | None, name: str, cvms: int, *, allow_device: bool) -> App:
+    def _new_safe(self, version: SafeVersion) -> str:
+        self._safes_added += 1
+        self.wallet.add_delegate(None, DELEGATE.address, OWNERS[0])
+        return deploy_safe(self.chain, version, salt=_BEYOND_MORE_SAFES + self._safes_added)
+
+    def _new_app(self, safe: str | None, name: str, cvms: int, *, allow_device: bool, owner: str | None = None) -> App:
         device = secrets.token_bytes(32)
         running = bytes.fromhex(self.phala.preview_compose(name)["compose_hash"])
         allowed = device if allow_device else bytes(32)
-        address = deploy_dstack_app(self.chain, "two-step", device=allowed, compose_hash=running)
+        first_owner = owner or DEPLOYER.address
+        address = deploy_dstack_app(self.chain, "two-step", first_owner, device=allowed, compose_hash=running)
         if safe is not None:
             transfer_to_safe(self.chain, address, safe)
         created = [
             self.phala.create_cvm(WORKSPACE, name=name, app_id=address, device_id=device.hex()) for _ in range(cvms)
         ]
-        return App(address, safe, "0x" + device.hex(), tuple(str(cvm["vm_uuid"]) for cvm in created))
+        return App(address, safe or first_owner, "0x" + device.hex(), tuple(str(cvm["vm_uuid"]) for cvm in created))
 
 
 def answers(url: str) -> Callable[[], bool]:

@@ -5,6 +5,7 @@ from itertools import accumulate
 from typing import Final
 
 from scripts.markdown import code, fenced, table
+from service.domain.alerts import ALERT_ADVICE, AlertCode
 from service.domain.outcomes import Notice
 from service.domain.reasons import ADVICE, Reason
 from service.domain.schedules import WEBHOOK_RETRY_SECONDS
@@ -13,10 +14,13 @@ from service.domain.states import EDGES, HOLDS_CVM, MEANINGS, TERMINAL, State
 from workers.verbs import PROPOSAL_VERBS, REQUEST_VERBS
 
 NOTICES: Final[dict[Notice, tuple[str, tuple[str, ...]]]] = {
-    Notice.APPROVAL_ADDED: ("a current owner's signature was seen", ("approvals", "threshold", "owners")),
+    Notice.APPROVAL_ADDED: (
+        "a current owner's signature was seen, in the queue or on chain",
+        ("approvals", "threshold", "owners", "missing"),
+    ),
     Notice.THRESHOLD_REACHED: (
         "enough owners signed; one of them can execute it",
-        ("approvals", "threshold", "owners"),
+        ("approvals", "threshold", "owners", "missing"),
     ),
     Notice.EXPIRING: ("reserved; this version does not send it", ()),
     Notice.TOKEN_REFRESHED: ("a fresh commit token with the same hash took the old one's place", ("token_expires_at",)),
@@ -24,7 +28,7 @@ NOTICES: Final[dict[Notice, tuple[str, tuple[str, ...]]]] = {
         "the block that held the approval vanished; the approval is looked for again",
         ("block_number", "block_hash", "transaction_hash"),
     ),
-    Notice.ALERT: ("something needs a person's eyes, see `message`", ("message", "correlation_id")),
+    Notice.ALERT: ("something needs a person's eyes, see below", ("message", "code", "advice", "correlation_id")),
 }
 
 PROPOSAL_MEANINGS: Final[dict[ProposalState, str]] = {
@@ -32,7 +36,9 @@ PROPOSAL_MEANINGS: Final[dict[ProposalState, str]] = {
     ProposalState.QUEUED: "in the Safe's queue; signatures are counted, the nonce is watched",
     ProposalState.EXTERNAL: "the owner of the app contract is no Safe: the approval happens elsewhere",
     ProposalState.WITHDRAWING: "its last change request left: taken out of the queue, or its rejection proposed",
-    ProposalState.APPROVED: "what it asked for is allowed at a final block",
+    ProposalState.APPROVED: (
+        "what it asked for is allowed at a final block; served until none of its transactions is left in the queue"
+    ),
     ProposalState.REJECTED: "the owners executed a rejection at its nonce",
     ProposalState.WITHDRAWN: "taken back",
     ProposalState.FAILED: "cannot be carried on, `detail` says why",
@@ -124,6 +130,11 @@ def reasons_page() -> str:
         rows = [(code(reason), ADVICE[reason]) for reason in order[start:end]]
         parts += [f"## {heading}", table(("Code", "Advice"), rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def alert_table() -> str:
+    """Every code of an alert about an approval, with its advice."""
+    return table(("Code", "Advice"), [(code(alert), ALERT_ADVICE[alert]) for alert in AlertCode])
 
 
 def event_table() -> str:

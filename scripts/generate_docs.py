@@ -30,7 +30,11 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
         "chain members": settings_docs.chain_table,
         "chains example": settings_docs.chains_example,
     },
-    "docs/webhooks.md": {"events": flow_docs.event_table, "retries": flow_docs.retry_table},
+    "docs/webhooks.md": {
+        "events": flow_docs.event_table,
+        "alerts": flow_docs.alert_table,
+        "retries": flow_docs.retry_table,
+    },
 }
 WHOLE: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reasons.md": lambda: f"<!-- {NOTE} -->\n\n{flow_docs.reasons_page()}",

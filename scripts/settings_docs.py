@@ -43,7 +43,7 @@ NEEDED: Final[dict[str, Needed]] = {
 CHAINS_EXAMPLE: Final[dict[str, dict[str, Any]]] = {
     "8453": {
         "name": "base",
-        "rpc_urls": ["https://base.rpc.example/<key>", "https://mainnet.base.org"],
+        "rpc_urls": ["https://base.rpc.example/<key>", "https://base.other.example/<key>", "https://mainnet.base.org"],
         "ws_url": "wss://base.rpc.example/<key>",
         "finality": "finalized",
         "safe_service_url": "https://api.safe.global/tx-service/base",

@@ -160,7 +160,7 @@ def workspace_apply(
         text = sys.stdin.read() if str(file) == "-" else file.read_text()
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
-    spec = read(text)
+    spec = read(text, settings.short_names())
     workspace_id = workspaces.save(database_of(settings, pool_size=1), spec)
     typer.echo(json.dumps({"id": workspace_id, "slug": spec.slug}))
 

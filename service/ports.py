@@ -3,14 +3,15 @@
 Every method raises only the errors of ``service.domain.errors``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from service.domain.chain import Allowed, AppOwnership, Block, ChainFact, ChainView, SafeState
+from service.domain.approver import Approver
+from service.domain.chain import Allowed, AppOwnership, Block, ChainFact, ChainView, SafeExecution, SafeState
 from service.domain.outcomes import Facts
 from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, Prepared, Running
 from service.domain.snapshots import Proposal, SafeTransaction
@@ -63,8 +64,8 @@ class QueuedTransaction:
 class SafeQueue(Protocol):
     """The Safe Transaction Service of one chain."""
 
-    def next_nonce(self, safe: str, chain_nonce: int) -> int:
-        """The lowest nonce above everything queued, at least ``chain_nonce``."""
+    def pending(self, safe: str, chain_nonce: int) -> Sequence[QueuedTransaction]:
+        """Everything queued at ``chain_nonce`` or above, in one request mostly."""
 
     def delegators(self, safe: str, delegate: str) -> frozenset[str]:
         """Checksummed addresses that made ``delegate`` their delegate, for this Safe or for all of theirs."""
@@ -113,10 +114,19 @@ class Chain(Protocol):
         """Read the allowlist at one block."""
 
     def ownership(self, app_contract: str, at: Block) -> AppOwnership:
-        """Owner and pending owner of an app contract."""
+        """An app contract and who owns it."""
+
+    def code_hash(self, address: str, at: Block) -> str | None:
+        """``0x``-prefixed keccak-256 of the code at an address, ``None`` where there is none."""
 
     def safe(self, address: str, at: Block) -> SafeState | None:
-        """Version, owners, threshold and nonce, ``None`` where there is no Safe."""
+        """A Safe with its owners, modules and guards, ``None`` where there is no Safe."""
+
+    def executions(self, safe: str, first: int, last: int) -> Sequence[SafeExecution]:
+        """What a Safe executed between two heights, both included, in order. An empty answer proves nothing."""
+
+    def approved_hashes(self, safe: str, safe_tx_hash: str, owners: Sequence[str], at: Block) -> frozenset[str]:
+        """Those of ``owners`` who approved a safeTxHash on chain."""
 
     def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
         """Try a call; the revert reason in words, or ``None`` when it would succeed."""
@@ -152,12 +162,13 @@ class RequestIntents(Protocol):
             LeaseLost: another worker took over; the call must not be made.
         """
 
-    def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> Proposal:
+    def join_proposal(self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None) -> Proposal:
         """Join the live proposal of the request's identity, or make one.
 
         Args:
             devices: bytes32 ids that must be allowed beside the hash.
             safe: the Safe that owns the app contract, ``None`` for an external approval.
+            approver: who has to approve, as just read, to be shown; ``None`` leaves what is known.
 
         Raises:
             LeaseLost: as above.
@@ -167,8 +178,16 @@ class RequestIntents(Protocol):
 class ProposalIntents(Protocol):
     """The same for a leased proposal."""
 
-    def claim_nonce(self, next_nonce: int) -> SafeTransaction:
-        """Store the intent of an approval at the first nonce from ``next_nonce`` that none of ours holds."""
+    def claim_nonce(
+        self, chain_nonce: int, occupied: Collection[int] = (), scan_from: int | None = None
+    ) -> SafeTransaction:
+        """Store the intent of an approval at the lowest free nonce.
+
+        Args:
+            chain_nonce: the Safe's next nonce on chain; nothing below it is free.
+            occupied: nonces in the Safe's queue.
+            scan_from: no block below it can hold the execution of a nonce that is free now.
+        """
 
     def intend_rejection(self, nonce: int) -> SafeTransaction:
         """Store the intent of a rejection at a nonce."""

@@ -5,9 +5,9 @@
 
 import base64
 import binascii
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSettings
 
@@ -15,6 +15,7 @@ from service.domain.finality import parse_finality
 
 PREFIX = "COUNTERSIGN_"
 _KEY_BYTES = 32
+_ENOUGH_TO_AGREE, _AGREE = 3, 2  # of three, two can outvote one that lies, and go on without one that is down
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -29,18 +30,38 @@ class ChainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="EIP-3770 short name, such as `base`", pattern=r"^[a-z0-9-]{1,32}$")
-    rpc_urls: list[SecretStr] = Field(description="JSON-RPC endpoints, tried in order", min_length=1)
+    rpc_urls: list[SecretStr] = Field(description="JSON-RPC endpoints, best first; three if you can", min_length=1)
+    rpc_agreement: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many endpoints must agree on what decides; without it 2 of three or more, else 1",
+    )
     ws_url: SecretStr | None = Field(default=None, description="WebSocket endpoint to hear of new blocks at once")
     finality: str = Field(default="finalized", description="`confirmations:<blocks>`, `safe` or `finalized`")
     safe_service_url: str = Field(description="Safe Transaction Service, without `/api`")
     safe_service_api_key: SecretStr | None = Field(default=None, description="its API key, for the hosted one")
     safe_app_url: str = Field(default="https://app.safe.global", description="Safe{Wallet}, for links")
-    explorer_url: str | None = Field(default=None, description="block explorer, for links")
+    explorer_url: str | None = Field(default=None, description="block explorer, for links; a well-known chain has one")
 
     @field_validator("finality")
     @classmethod
     def _finality(cls, value: str) -> str:
         return str(parse_finality(value))
+
+    @model_validator(mode="after")
+    def _endpoints(self) -> Self:
+        if len({url.get_secret_value() for url in self.rpc_urls}) != len(self.rpc_urls):
+            raise ValueError("rpc_urls names an endpoint twice")
+        if self.agreeing_endpoints > len(self.rpc_urls):
+            raise ValueError("rpc_agreement is more than there are rpc_urls")
+        return self
+
+    @property
+    def agreeing_endpoints(self) -> int:
+        """How many of ``rpc_urls`` must agree on what decides."""
+        if self.rpc_agreement is not None:
+            return self.rpc_agreement
+        return 1 if len(self.rpc_urls) < _ENOUGH_TO_AGREE else _AGREE
 
 
 class Settings(BaseSettings):
@@ -83,13 +104,34 @@ class Settings(BaseSettings):
     worker_threads: int = Field(default=8, ge=1, le=64, description="Tasks a worker runs at once")
     sweep_seconds: Seconds = Field(default=1, description="How often due rows are looked for")
     observe_seconds: Seconds = Field(default=5, description="How often a chain is read when no new block rings")
-    safe_poll_seconds: Seconds = Field(default=60, description="How often signatures of a proposal are looked for")
+    safe_poll_seconds: Seconds = Field(
+        default=60, description="How often a proposal's Safe is looked at while there is news; later less often"
+    )
+    safe_requests_per_month: int = Field(
+        default=5000,
+        ge=0,
+        description="Quota of the account at the Safe Transaction Service; looks at Safes' queues get rarer to keep "
+        "it; 0 for none: they are looked at every `safe_poll_seconds`",
+    )
     recheck_seconds: Seconds = Field(
         default=600, description="How often a waiting request reads the allowlist itself, whatever the logs say"
     )
     track_seconds: Seconds = Field(default=5, description="How often a committed update is looked at")
     http_timeout_seconds: Seconds = Field(default=30, description="Timeout of a call to the outside")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
+
+    @field_validator("chains")
+    @classmethod
+    def _names_differ(cls, value: dict[int, ChainSettings]) -> dict[int, ChainSettings]:
+        names = [chain.name for chain in value.values()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two chains are called {', '.join(twice)}")
+        return value
+
+    def short_names(self) -> dict[str, int]:
+        """Ids of the chains by their EIP-3770 short names."""
+        return {chain.name: chain_id for chain_id, chain in self.chains.items()}
 
     @field_validator("public_url")
     @classmethod

@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from service.domain.chain_names import explorer_of
 from service.domain.errors import Unreachable
 from service.domain.finality import parse_finality
 from service.settings import PREFIX, Settings, SettingsError
@@ -61,12 +62,13 @@ class ApiParts:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Intervals of the steps, in seconds."""
+    """Intervals of the steps, in seconds, and the quota of the Safe Transaction Service (0 for none)."""
 
     observe: float
     safe_poll: float
     recheck: float
     track: float
+    safe_requests_per_month: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def for_api(settings: Settings) -> ApiParts:
         clock=SystemClock(),
         limits=ApiLimits(settings.api_requests_per_minute, settings.api_requests_at_once, settings.api_waits_at_once),
         chains={
-            chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url)
+            chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url or explorer_of(chain_id))
             for chain_id, chain in settings.chains.items()
         },
     )
@@ -181,6 +183,7 @@ def for_worker(settings: Settings) -> WorkerParts:
             chain_id=chain_id,
             signer=signer,
             timeout=settings.http_timeout_seconds,
+            calls=_share(settings),
         )
         for chain_id, chain in settings.chains.items()
     }
@@ -198,6 +201,7 @@ def for_worker(settings: Settings) -> WorkerParts:
             safe_poll=settings.safe_poll_seconds,
             recheck=settings.recheck_seconds,
             track=settings.track_seconds,
+            safe_requests_per_month=settings.safe_requests_per_month,
         ),
     )
 
@@ -214,6 +218,11 @@ def for_watch(settings: Settings) -> WatchParts:
         ws_urls={chain_id: chain.ws_url for chain_id, chain in settings.chains.items() if chain.ws_url},
         poll_seconds=settings.observe_seconds,
     )
+
+
+def _share(settings: Settings) -> int:
+    """How many threads may be inside calls to one service at once, so that others find some when it stalls."""
+    return max(1, settings.worker_threads // 2)
 
 
 def _signer(make: type[Signer], key: SecretStr) -> Signer:
@@ -233,7 +242,12 @@ def _checked_chains(settings: Settings) -> dict[int, JsonRpcChain]:
     for chain_id, chain in settings.chains.items():
         rpc_urls = [url.get_secret_value() for url in chain.rpc_urls]
         adapter = JsonRpcChain(
-            chain_id, rpc_urls, parse_finality(chain.finality), timeout=settings.http_timeout_seconds
+            chain_id,
+            rpc_urls,
+            parse_finality(chain.finality),
+            agreement=chain.agreeing_endpoints,
+            calls=_share(settings),
+            timeout=settings.http_timeout_seconds,
         )
         try:
             served = adapter.check_chain_id()

@@ -2,17 +2,29 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Annotated
 
 from eth_utils.address import is_checksum_address
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
+from service.domain import chain_names
 from service.domain.webhook_signature import SECRET_PREFIX
 from service.settings import SettingsError
 from service.store.workspaces import WorkspaceSpec
 
 _SHORTEST_KEY = 24
 _LONGEST_KEY = 64
+_SHORT_NAMES = "short_names"
 
 
 def _checksummed(value: str) -> str:
@@ -40,10 +52,26 @@ class _Part(BaseModel):
 
 
 class OnChain(_Part):
-    """A contract on a chain."""
+    """A contract on a chain: ``{"chain_id": 8453, "address": "0x.."}``, or ``"base:0x.."`` (EIP-3770)."""
 
     chain_id: int = Field(gt=0)
     address: Address
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_chain_id(cls, value: object, info: ValidationInfo) -> object:
+        written = {"address": value} if isinstance(value, str) else value
+        if not isinstance(written, dict) or not isinstance(written.get("address"), str):
+            return written
+        short_name, address = chain_names.split(written["address"])
+        if short_name is not None:
+            told = chain_names.chain_id_of(short_name, (info.context or {}).get(_SHORT_NAMES, {}))
+            if written.get("chain_id", told) != told:
+                raise ValueError(f"{short_name!r} is chain {told}, but chain_id is another one")
+            return {**written, "chain_id": told, "address": address}
+        if "chain_id" not in written:
+            raise ValueError("give chain_id, or the chain's short name in front of the address: base:0x...")
+        return written
 
 
 class Webhook(_Part):
@@ -67,14 +95,18 @@ class WorkspaceFile(_Part):
     webhooks: list[Webhook] = []
 
 
-def read(text: str) -> WorkspaceSpec:
+def read(text: str, short_names: Mapping[str, int]) -> WorkspaceSpec:
     """Read the file's text.
+
+    Args:
+        text: JSON.
+        short_names: ids of the configured chains by their EIP-3770 short names.
 
     Raises:
         SettingsError: it is not what it should be; one line that names the member.
     """
     try:
-        file = WorkspaceFile.model_validate_json(text)
+        file = WorkspaceFile.model_validate_json(text, context={_SHORT_NAMES: short_names})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         member = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -84,7 +116,7 @@ def read(text: str) -> WorkspaceSpec:
         phala_base_url=file.phala_base_url,
         phala_api_key=file.phala_api_key,
         safes=[(safe.chain_id, safe.address) for safe in file.safes],
-        external_apps=[(one.chain_id, one.address) for one in file.external_apps],
+        external_apps=[(app.chain_id, app.address) for app in file.external_apps],
         allow_without_approval=file.allow_without_approval,
         deadline_seconds=file.deadline_seconds,
         run_deadline_seconds=file.run_deadline_seconds,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from service.domain import snapshots as domain
 from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreachable
+from service.domain.origin import approval_origin, rejection_origin
 from service.domain.outcomes import Outcome, ProposalOutcome, Wait, stop
 from service.domain.reasons import Reason
-from service.domain.schedules import step_backoff, webhook_retry_after
-from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
+from service.domain.schedules import SafePace, safe_service_backoff, step_backoff, webhook_retry_after
+from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.domain.webhook_signature import headers
 from service.steps.approval import chain_of
@@ -26,6 +27,7 @@ from service.steps.post import post
 from service.steps.prepare import prepare
 from service.steps.propose import propose
 from service.steps.signatures import signatures
+from service.steps.tidy import tidy
 from service.steps.track import track
 from service.steps.withdraw import withdraw
 from service.store import leases, observations, outbox, proposals, snapshots, transitions
@@ -34,6 +36,7 @@ from service.store.proposals import StoredProposalIntents, StoredRequestIntents
 from service.store.sealing import SealingError
 from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
 from service.wiring import WorkerParts
+from workers.verbs import PROPOSAL_VERBS
 
 if TYPE_CHECKING:
     from service.ports import Answer
@@ -145,8 +148,13 @@ def _guarded(request: domain.ChangeRequest, step: Callable[[], Outcome]) -> Outc
     except Exception as error:  # a defect must not lose the row; it is logged and shown
         log.exception("a step failed", extra={"row": request.id, "state": request.state.value})
         reason, detail, retry_after = Reason.INTERNAL_ERROR, type(error).__name__, None
-    wait = step_backoff(request.attempts + 1, retry_after)
+    wait = _backoff(reason, request.attempts + 1, retry_after)
     return Wait(wait, reason, detail, failed_attempt=True)
+
+
+def _backoff(reason: Reason, failed_attempts: int, retry_after: float | None) -> float:
+    backoff = safe_service_backoff if reason is Reason.SAFE_SERVICE_UNREACHABLE else step_backoff
+    return backoff(failed_attempts, retry_after)
 
 
 def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None:
@@ -156,14 +164,14 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
             return None
         with parts.database.transaction() as session:
             proposal = snapshots.proposal(session, proposal_id)
-        if proposal.state not in LIVE_PROPOSAL:
+        if proposal.state not in PROPOSAL_VERBS:
             return None
         try:
             outcome = _proposal_step(parts, lease, proposal)
         except LeaseLost:
             raise
         except CountersignError as error:
-            wait = step_backoff(proposal.attempts + 1, error.retry_after)
+            wait = _backoff(error.reason, proposal.attempts + 1, error.retry_after)
             outcome = ProposalOutcome(proposal.state, wait, detail=error.detail, failed_attempt=True)
         except Exception as error:  # as above
             log.exception("a step failed", extra={"row": proposal.id, "state": proposal.state.value})
@@ -176,23 +184,21 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
 def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) -> ProposalOutcome:
     chain, queue = chain_of(parts.chains, proposal.chain_id), parts.queues[proposal.chain_id]
     intents = StoredProposalIntents(parts.database, lease)
+    signer, clock = parts.signer, parts.clock
     match proposal.state:
         case ProposalState.POSTING:
-            return post(
-                proposal, chain=chain, queue=queue, signer=parts.signer, intents=intents, origin=_origin(proposal)
-            )
+            origin = approval_origin(proposal.members)
+            return post(proposal, chain=chain, queue=queue, signer=signer, intents=intents, clock=clock, origin=origin)
         case ProposalState.WITHDRAWING:
-            return withdraw(
-                proposal, chain=chain, queue=queue, signer=parts.signer, intents=intents, origin=_origin(proposal)
-            )
+            origin = rejection_origin(proposal.former)
+            return withdraw(proposal, chain=chain, queue=queue, signer=signer, intents=intents, origin=origin)
+        case ProposalState.APPROVED:
+            return tidy(proposal, chain=chain, queue=queue, clock=clock)
         case _:
-            return signatures(proposal, chain=chain, queue=queue, poll_seconds=parts.timings.safe_poll)
-
-
-def _origin(proposal: domain.Proposal) -> str:
-    """What owners see in Safe{Wallet}: our name and as many change requests as fit into 200 characters."""
-    text = "Countersign " + " ".join(proposal.members)
-    return text if len(text) <= 200 else text[:199].rsplit(" ", 1)[0] + "…"  # noqa: PLR2004 - the service's limit
+            timings = parts.timings
+            shared_by = proposals.count_open(parts.database)
+            pace = SafePace(timings.safe_poll, shared_by, timings.safe_requests_per_month)
+            return signatures(proposal, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
 
 
 def serve_chain(parts: WorkerParts, chain_id: int) -> int:

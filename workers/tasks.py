@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from service.domain.errors import LeaseLost
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
-from service.store import heartbeats, leases
+from service.store import heartbeats, idempotency, leases
 from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
 from service.wiring import WorkerParts
 from workers import serve
@@ -88,7 +88,7 @@ def _unless_taken_over(serve_row: Callable[[WorkerParts, Id], Result], parts: Wo
 
 
 def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:
-    """Ring for everything that is due and not held; how many rows."""
+    """Ring for everything that is due and not held, and forget old answers; how many rows rang."""
     database = parts.database
     rung = 0
     for row_id, state in leases.ring_due(database, ChangeRequest, SWEEP_LIMIT):
@@ -103,4 +103,5 @@ def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:
     for row_id, _ in leases.ring_due(database, WebhookDelivery, SWEEP_LIMIT):
         bell.ring(DELIVERY_TASK, Verb.DELIVER, row_id)
         rung += 1
+    idempotency.forget_old(database)
     return rung

@@ -17,6 +17,7 @@ class Verb(StrEnum):
     POST = "post"
     SIGNATURES = "signatures"
     WITHDRAW = "withdraw"
+    TIDY = "tidy"
     OBSERVE = "observe"
     DELIVER = "deliver"
     SWEEP = "sweep"
@@ -35,4 +36,5 @@ PROPOSAL_VERBS: dict[ProposalState, Verb] = {
     ProposalState.POSTING: Verb.POST,
     ProposalState.QUEUED: Verb.SIGNATURES,
     ProposalState.WITHDRAWING: Verb.WITHDRAW,
+    ProposalState.APPROVED: Verb.TIDY,
 }

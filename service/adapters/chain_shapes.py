@@ -36,7 +36,9 @@ class _BlockRecord(TypedDict):
 
 
 @with_config(_STRICT)
-class _LogRecord(TypedDict):
+class LogRecord(TypedDict):
+    """A log as a node writes it, lower-case hex."""
+
     address: Address
     topics: list[Hash]
     data: Data
@@ -48,7 +50,7 @@ class _LogRecord(TypedDict):
 
 
 _BLOCK = TypeAdapter(_BlockRecord)
-_LOGS = TypeAdapter(list[_LogRecord])
+_LOGS = TypeAdapter(list[LogRecord])
 _DATA: TypeAdapter[str] = TypeAdapter(Data, config=ConfigDict(strict=True))
 _address_of = lru_cache(maxsize=_SEEN_ADDRESSES)(checksummed)  # keccak costs 20 us, and few contracts log much
 
@@ -82,6 +84,18 @@ def call_data(result: Any) -> bytes:  # noqa: ANN401 - unchecked JSON
         raise WrongShape("a call result that is no hex") from None
 
 
+def log_records(result: Any) -> list[LogRecord]:  # noqa: ANN401 - unchecked JSON
+    """The answer to ``eth_getLogs``.
+
+    Raises:
+        WrongShape: something else.
+    """
+    try:
+        return _LOGS.validate_python(result)
+    except ValidationError:
+        raise WrongShape("logs of the wrong shape") from None
+
+
 def facts_of(result: Any, first: int, last: int) -> tuple[ChainFact, ...]:  # noqa: ANN401 - unchecked JSON
     """Allowlist facts out of the answer to ``eth_getLogs``, in the order of the chain.
 
@@ -91,10 +105,7 @@ def facts_of(result: Any, first: int, last: int) -> tuple[ChainFact, ...]:  # no
     Raises:
         WrongShape: the answer holds something that was not asked for, or a log twice.
     """
-    try:
-        logs = _LOGS.validate_python(result)
-    except ValidationError:
-        raise WrongShape("logs of the wrong shape") from None
+    logs = log_records(result)
     facts: dict[tuple[int, int, str], ChainFact] = {}
     for log in logs:
         number, index, topics = int(log["blockNumber"], 16), int(log["logIndex"], 16), log["topics"]

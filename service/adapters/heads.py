@@ -1,11 +1,46 @@
-"""Head and final block of a chain, in one HTTP request on most ticks."""
+"""Head and final block of a chain, in one HTTP request per endpoint on most ticks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from service.adapters.chain_shapes import block_of
+from service.adapters.endpoints import RpcEndpoints
 from service.adapters.jsonrpc import Call, Result, RpcEndpoint, RpcFault
+from service.adapters.polls import Answers
 from service.domain.chain import Block, ChainView
-from service.domain.errors import Unreachable
+from service.domain.errors import CountersignError, Unreachable
 from service.domain.finality import Confirmations, Finality
 from service.domain.reasons import Reason
+
+_MOST_SECONDS = 1.0
+"""For questions that only some are asked, or twice as long as the one before took."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What one endpoint says.
+
+    Attributes:
+        top: its head, or its final block, whichever is asked about.
+        known: blocks of its chain, by height; more are added as they are asked for.
+    """
+
+    endpoint: RpcEndpoint
+    top: Block
+    known: dict[int, Block]
+
+
+class _Doubts:
+    """What one view has to remember of its questions: the faults, and how long the slowest of them took."""
+
+    def __init__(self) -> None:
+        self.faults: list[CountersignError] = []
+        self.seconds = _MOST_SECONDS
+
+    def note(self, answers: Answers[Any]) -> None:
+        self.faults += answers.faults
+        self.seconds = max(self.seconds, 2 * answers.seconds)
 
 
 class Heads:
@@ -14,54 +49,155 @@ class Heads:
     Usable from several threads: a guess that another thread made stale costs one more request, nothing else.
     """
 
-    def __init__(self, finality: Finality) -> None:
+    def __init__(self, finality: Finality, endpoints: RpcEndpoints) -> None:
         self._finality = finality
+        self._endpoints = endpoints
         self._seen: ChainView | None = None
         self._stride = 1
 
-    def view(self, endpoint: RpcEndpoint) -> ChainView:
-        """Head and final block as one endpoint has them."""
+    def view(self) -> ChainView:
+        """Head and final block: the highest that as many endpoints as must agree have in their chain.
+
+        So neither one that lags nor one that boasts decides.
+        """
         seen = self._seen
+        doubts = _Doubts()
         if isinstance(self._finality, Confirmations):
-            view = self._view_by_depth(endpoint, self._finality.blocks, seen)
+            view = self._view_by_depth(self._finality.blocks, seen, doubts)
         else:
-            head, final = endpoint.batch(_by("latest"), _by(str(self._finality)))
-            view = ChainView(_some_block(endpoint, head), _some_block(endpoint, final))
-        if view.final.number > view.head.number:
-            raise endpoint.nonsense("a final block above its head")
+            view = self._view_by_tag(str(self._finality), doubts)
         if seen is not None and view.head.number > seen.head.number:
             self._stride = view.head.number - seen.head.number
         self._seen = view
         return view
 
-    def block(self, endpoint: RpcEndpoint, number: int) -> Block | None:
+    def block(self, number: int) -> Block | None:
         """The canonical block at a height, ``None`` above the head."""
-        (result,) = endpoint.batch(_by(hex(number)))
-        return _block_at(endpoint, result, number)
 
-    def _view_by_depth(self, endpoint: RpcEndpoint, depth: int, seen: ChainView | None) -> ChainView:
-        """Ask for the head together with the block that is final if the head moved as far as the last time."""
-        guess: int | None = None
-        guessed: Result = None
-        if seen is None:
-            (result,) = endpoint.batch(_by("latest"))
-        else:
-            guess = max(0, seen.head.number + self._stride - depth)
-            result, guessed = endpoint.batch(_by("latest"), _by(hex(guess)))
-        head = _some_block(endpoint, result)
-        number = max(0, head.number - depth)
-        if number == head.number:
-            return ChainView(head, head)
-        if seen is not None and head == seen.head:
-            return seen  # a block's hash fixes every block below it
-        final = _block_at(endpoint, guessed, number) if number == guess else self.block(endpoint, number)
-        if final is None:
-            raise endpoint.nonsense("no block below its head")
+        def ask(endpoint: RpcEndpoint) -> Block | None:
+            (result,) = endpoint.batch(_by(hex(number)), proven=True)
+            return _block_at(endpoint, result, number)
+
+        return self._endpoints.agreed(ask)
+
+    def _view_by_tag(self, tag: str, doubts: _Doubts) -> ChainView:
+        def ask(endpoint: RpcEndpoint) -> ChainView:
+            head, final = endpoint.batch(_by("latest"), _by(tag))
+            view = ChainView(_some_block(endpoint, head), _some_block(endpoint, final))
+            if view.final.number > view.head.number:
+                raise endpoint.nonsense("a final block above its head")
+            return view
+
+        answers = self._endpoints.each(ask)
+        views = [view for _, view in answers.given]
+        if len(views) >= self._endpoints.agreement and views.count(views[0]) == len(views):
+            return views[0]
+        doubts.note(answers)
+        known = {endpoint: {b.number: b for b in (view.head, view.final)} for endpoint, view in answers.given}
+        head = self._top([_Sight(endpoint, view.head, known[endpoint]) for endpoint, view in answers.given], doubts)
+        final = self._top([_Sight(endpoint, view.final, known[endpoint]) for endpoint, view in answers.given], doubts)
+        if final.number > head.number:  # where the endpoints that have it do not agree on what came after
+            raise self._endpoints.undecided(doubts.faults)
         return ChainView(head, final)
+
+    def _view_by_depth(self, depth: int, seen: ChainView | None, doubts: _Doubts) -> ChainView:
+        """Ask for the head together with the block that is final if the head moved as far as the last time."""
+        guess = None if seen is None else max(0, seen.head.number + self._stride - depth)
+
+        def ask(endpoint: RpcEndpoint) -> _Sight:
+            head, *guessed = endpoint.batch(_by("latest"), *([] if guess is None else [_by(hex(guess))]))
+            top = _some_block(endpoint, head)
+            known = {top.number: top}
+            if guess is not None and guess < top.number and not isinstance(guessed[0], RpcFault):
+                below = _block_at(endpoint, guessed[0], guess)
+                known |= {} if below is None else {guess: below}
+            return _Sight(endpoint, top, known)
+
+        answers = self._endpoints.each(ask)
+        doubts.note(answers)
+        sights = [sight for _, sight in answers.given]
+        for head in self._tops(sights, doubts):
+            number = max(0, head.number - depth)
+            if number == head.number:
+                return ChainView(head, head)
+            if seen is not None and head == seen.head:
+                return seen  # a block's hash fixes every block below it
+            final = self._below(head, number, sights, doubts)
+            if final is not None:
+                return ChainView(head, final)
+        raise self._endpoints.undecided(doubts.faults)
+
+    def _below(self, head: Block, height: int, sights: Sequence[_Sight], doubts: _Doubts) -> Block | None:
+        """The block at a height of the endpoints whose chains hold the head.
+
+        As many as must agree on the head were asked for it. Where one of them has no good answer for the lower block,
+        the others that are high enough are asked for both.
+        """
+        final = self._at(height, [sight for sight in sights if sight.known.get(head.number) == head], doubts)
+        if final is not None:
+            return final
+        unasked = [s for s in sights if s.top.number > head.number and head.number not in s.known]
+        self._ask(head.number, unasked, len(unasked), doubts)
+        return self._at(height, [sight for sight in sights if sight.known.get(head.number) == head], doubts)
+
+    def _top(self, sights: Sequence[_Sight], doubts: _Doubts) -> Block:
+        """The highest block that as many as must agree have, in their chains up to their tops.
+
+        Raises:
+            Unreachable, StateUnavailable: there is none.
+        """
+        for block in self._tops(sights, doubts):
+            return block
+        raise self._endpoints.undecided(doubts.faults)
+
+    def _tops(self, sights: Sequence[_Sight], doubts: _Doubts) -> Iterator[Block]:
+        """Blocks at the heights of tops that as many as must agree have, from the highest down."""
+        heights = sorted((sight.top.number for sight in sights), reverse=True)
+        for height in dict.fromkeys(heights[self._endpoints.agreement - 1 :]):
+            block = self._at(height, [sight for sight in sights if sight.top.number >= height], doubts)
+            if block is not None:
+                yield block
+
+    def _at(self, height: int, sights: Sequence[_Sight], doubts: _Doubts) -> Block | None:
+        """The block that as many of them as must agree have at a height; those who did not say yet are asked."""
+        block, votes = _most_frequent(height, sights)
+        enough = self._endpoints.agreement
+        silent = [sight for sight in sights if height not in sight.known]
+        while votes < enough and self._ask(height, silent, enough - votes, doubts):
+            block, votes = _most_frequent(height, sights)
+            silent = [sight for sight in silent if height not in sight.known]
+        return block if votes >= enough else None
+
+    def _ask(self, height: int, sights: Sequence[_Sight], enough: int, doubts: _Doubts) -> int:
+        """Ask for the block at a height, until enough answered; how many did."""
+        if not sights:
+            return 0
+        asked = {sight.endpoint: sight for sight in sights}
+        answers = self._endpoints.these(
+            lambda endpoint: _block_below(endpoint, height), list(asked), enough=enough, within=doubts.seconds
+        )
+        doubts.note(answers)
+        for endpoint, found in answers.given:
+            asked[endpoint].known[height] = found
+        return len(answers.given)
+
+
+def _most_frequent(height: int, sights: Sequence[_Sight]) -> tuple[Block | None, int]:
+    said = [sight.known[height] for sight in sights if height in sight.known]
+    best = max(said, key=said.count, default=None)
+    return best, 0 if best is None else said.count(best)
 
 
 def _by(which: str) -> Call:
     return Call("eth_getBlockByNumber", [which, False])
+
+
+def _block_below(endpoint: RpcEndpoint, number: int) -> Block:
+    (result,) = endpoint.batch(_by(hex(number)))
+    block = _block_at(endpoint, result, number)
+    if block is None:
+        raise endpoint.nonsense("no block below its head")
+    return block
 
 
 def _block_at(endpoint: RpcEndpoint, result: Result, number: int) -> Block | None:

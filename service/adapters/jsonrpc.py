@@ -5,21 +5,28 @@ costs half as much again per call (0.68 against 0.45 ms of CPU for an empty ``et
 length, keeps a connection pool per thread, and its errors quote the URL, which often holds a key.
 """
 
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 import httpx
 
 from service.adapters.chain_shapes import WrongShape
 from service.adapters.clock import SystemClock
-from service.adapters.http import exchange, one_line, parse_json, retry_after, transport_faults
+from service.adapters.endpoint_health import Health
+from service.adapters.http import Reply, exchange, one_line, parse_json, retry_after, transport_faults
+from service.adapters.log_ranges import LogRanges
 from service.domain.errors import Nonsense, Unreachable
 from service.domain.reasons import Reason
 
 _ANSWER_BYTES = 32 * 1024 * 1024  # a catch-up's logs; a block's are far below
 _UNREACHABLE = Reason.RPC_UNREACHABLE
+_PROOF_SECONDS: Final = 30.0
+_TOO_LONG: Final = httpx.codes.REQUEST_ENTITY_TOO_LARGE  # what QuickNode says of an answer, with or without words
 
 
 class Call(NamedTuple):
@@ -35,11 +42,13 @@ class RpcFault:
 
     Attributes:
         data: ``0x`` hex of the revert data, if the node gave any.
+        words: what else the node put into ``data``; some put the true message there.
     """
 
     code: int
     message: str
     data: str | None
+    words: str = ""
 
     def __str__(self) -> str:
         return one_line(f"{self.message} (code {self.code})", 200)
@@ -52,7 +61,8 @@ Result = Any | RpcFault
 class RpcEndpoint:
     """One RPC endpoint of a chain.
 
-    Before its first answer counts, and again after every lost connection, it must say that it serves the chain.
+    It must say that it serves the chain before its first answer counts, again after every fault, and again every half
+    minute: what stands behind a URL can change without a lost connection.
 
     Args:
         client: shared by all endpoints.
@@ -60,28 +70,57 @@ class RpcEndpoint:
         name: how errors call it.
         chain_id: EIP-155 id it must serve.
         seconds: limit for one exchange.
+        changed: notified after each call; shared by the endpoints of the chain.
+        monotonic: the time.
+
+    Attributes:
+        name: how errors call it.
+        health: whether to ask it.
+        ranges: how many blocks of logs it gives at once.
     """
 
-    def __init__(self, client: httpx.Client, url: str, name: str, chain_id: int, seconds: float) -> None:
+    def __init__(
+        self,
+        client: httpx.Client,
+        url: str,
+        name: str,
+        chain_id: int,
+        seconds: float,
+        changed: threading.Condition,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._url = url
         self.name = name
+        self.health = Health(changed, monotonic)
+        self.ranges = LogRanges()
         self._chain_id = chain_id
         self._seconds = seconds
-        self._verified = False
+        self._now = monotonic
+        self._proven_until = 0.0
         self._clock = SystemClock()
 
-    def batch(self, *calls: Call) -> list[Result]:
+    def batch(self, *calls: Call, proven: bool = False) -> list[Result]:
         """Make the calls in one HTTP request; the results in their order.
+
+        Args:
+            calls: what to ask.
+            proven: the answer must hold the proof of the chain itself, however young the last one is: for what decides.
 
         Raises:
             Unreachable: no answer, one that says "later", or one for another chain.
             Nonsense: an answer that is no JSON-RPC.
         """
-        if self._verified:
-            return self._exchange(calls)
-        *results, served = self._exchange((*calls, Call("eth_chainId", [])))
-        self._verify(self._quantity_or_fault(served))
+        try:
+            if not proven and self._now() < self._proven_until:
+                return self._exchange(calls)
+            *results, served = self._exchange((*calls, Call("eth_chainId", [])))
+            refused = all(isinstance(result, RpcFault) for result in (*results, served))
+            # A whole batch that is refused, as too much for instance, proves nothing: then the id is asked for alone.
+            self._verify(self.chain_id() if refused else self._quantity_or_fault(served))
+        except Unreachable:
+            self._proven_until = 0.0
+            raise
         return results
 
     def chain_id(self) -> int:
@@ -98,7 +137,7 @@ class RpcEndpoint:
         if served != self._chain_id:
             detail = f"{self.name} serves chain {served}, not {self._chain_id}"
             raise Unreachable(detail, reason=_UNREACHABLE)
-        self._verified = True
+        self._proven_until = self._now() + _PROOF_SECONDS
 
     def _quantity_or_fault(self, result: Result) -> int:
         if isinstance(result, RpcFault):
@@ -131,11 +170,7 @@ class RpcEndpoint:
             {"jsonrpc": "2.0", "id": index, "method": method, "params": params}
             for index, (method, params) in enumerate(calls)
         ]
-        try:
-            answer = self._post(bodies[0] if len(bodies) == 1 else bodies)
-        except Unreachable:
-            self._verified = False
-            raise
+        answer = self._post(bodies[0] if len(bodies) == 1 else bodies)
         if isinstance(answer, Mapping) and answer.get("error") is not None:  # also how a whole batch is refused
             return [self._fault(answer["error"])] * len(calls)
         answers = [answer] if len(calls) == 1 else answer
@@ -146,17 +181,31 @@ class RpcEndpoint:
             raise self.nonsense("answers with other ids than the calls'")
         return [found[index] for index in range(len(calls))]
 
+    @cached_property
+    def _parsed_url(self) -> httpx.URL:
+        """Parsed once: that is half of what building a request costs."""
+        return httpx.URL(self._url)
+
     def _post(self, body: object) -> object:
         with transport_faults(self.name, _UNREACHABLE):
-            request = self._client.build_request("POST", self._url, json=body)
+            request = self._client.build_request("POST", self._parsed_url, json=body)
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:
             wait = retry_after(reply.headers, self._clock.now())
             raise Unreachable(f"{self.name}: HTTP {reply.status}", reason=_UNREACHABLE, retry_after=wait)
-        answer = parse_json(reply, self.name, _UNREACHABLE)
-        told = (
-            isinstance(answer, Mapping) and answer.get("error") is not None
-        )  # some nodes put a JSON-RPC error under a 4xx
+        if not reply.complete:
+            return _error(_TOO_LONG, "the answer is too long")
+        return self._answer(reply)
+
+    def _answer(self, reply: Reply) -> object:
+        try:
+            answer = parse_json(reply, self.name, _UNREACHABLE)
+        except Nonsense:
+            if reply.status == _TOO_LONG:
+                return _error(_TOO_LONG, "the request or its answer is too long")
+            raise
+        # Some nodes put a JSON-RPC error under a 4xx.
+        told = isinstance(answer, Mapping) and answer.get("error") is not None
         if reply.status != httpx.codes.OK and not told:
             raise Unreachable(f"{self.name}: HTTP {reply.status}", reason=_UNREACHABLE)
         return answer
@@ -173,7 +222,14 @@ class RpcEndpoint:
     def _fault(self, error: object) -> RpcFault:
         if not isinstance(error, Mapping) or not isinstance(error.get("code"), int):
             raise self.nonsense("an error without a code")
-        return RpcFault(error["code"], str(error.get("message", ""))[:1000], _revert_data(error.get("data")))
+        data = error.get("data")
+        reverted = _revert_data(data)
+        words = "" if data is None or reverted is not None else one_line(str(data), 300)
+        return RpcFault(error["code"], str(error.get("message", ""))[:1000], reverted, words)
+
+
+def _error(code: int, message: str) -> object:
+    return {"error": {"code": code, "message": message}}
 
 
 def _revert_data(data: object) -> str | None:

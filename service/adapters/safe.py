@@ -1,15 +1,18 @@
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from service.adapters.bulkhead import Bulkhead, Pause
 from service.adapters.clock import SystemClock
 from service.adapters.http import Reply, exchange, new_client, parse_json, retry_after, transport_faults
 from service.adapters.safe_messages import delete_request_digest
 from service.adapters.safe_shapes import DelegateRow, Page, TransactionRow, words_of
 from service.domain.errors import Nonsense, Refused, Unreachable
 from service.domain.hexes import ZERO_ADDRESS, address, bytes32
+from service.domain.origin import ORIGIN_CHARACTERS
 from service.domain.reasons import Reason
 from service.domain.snapshots import SafeTransaction
 from service.ports import Clock, QueuedTransaction, Signer
@@ -20,7 +23,9 @@ _REASON: Final = Reason.SAFE_SERVICE_UNREACHABLE
 _ANSWER_BYTES: Final = 8 * 1024 * 1024
 _PAGE: Final = 200  # more is cut silently
 _PAGES: Final = 50
-_ORIGIN_CHARACTERS: Final = 200
+_PAUSE_SECONDS: Final = 1.0
+"""After a 429 that does not say how long."""
+_LONGEST_PAUSE_SECONDS: Final = 86400.0
 
 
 class TransactionService:
@@ -37,8 +42,10 @@ class TransactionService:
         signer: the proposer, who may also delete.
         api_key: key of the hosted gateway, if any.
         timeout: seconds for one exchange.
+        calls: threads that may be inside calls at once.
         clock: for the hour in deletions, and for expiry dates.
         transport: replaces the network.
+        monotonic: the time, for pauses that the service asks for.
 
     Raises:
         ValueError: the API key cannot stand in a header.
@@ -52,8 +59,10 @@ class TransactionService:
         signer: Signer,
         api_key: SecretStr | None = None,
         timeout: float = 10.0,
+        calls: int = 4,
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = base_url.rstrip("/").removesuffix("/api") + "/api"
         self._chain_id = chain_id
@@ -61,6 +70,8 @@ class TransactionService:
         self._seconds = timeout
         self._clock = clock or SystemClock()
         self._client = new_client(timeout=timeout, transport=transport)
+        self._bulkhead = Bulkhead(f"{_WHO} of chain {chain_id}", _REASON, calls)
+        self._pause = Pause(monotonic, longest=_LONGEST_PAUSE_SECONDS)
         if api_key is not None:
             key = api_key.get_secret_value()
             if not key.isascii() or not key.isprintable():
@@ -71,19 +82,13 @@ class TransactionService:
         """Close the connections."""
         self._client.close()
 
-    def next_nonce(self, safe: str, chain_nonce: int) -> int:
-        """The lowest nonce above everything queued, at least ``chain_nonce``.
-
-        The list is ordered by nonce, highest first; proposals that no owner or delegate signed are not in it.
-        """
-        query: dict[str, str | int] = {"executed": "false", "nonce__gte": chain_nonce, "ordering": "-nonce", "limit": 1}
-        page = self._page(_list_path(safe), query, Page[TransactionRow])
-        if not page.results:
-            return chain_nonce
-        highest = int(page.results[0].nonce)
-        if highest < chain_nonce:
-            raise Nonsense(f"{_WHO}: a nonce below the one asked for", reason=_REASON)
-        return highest + 1
+    def pending(self, safe: str, chain_nonce: int) -> Sequence[QueuedTransaction]:
+        """Everything queued at ``chain_nonce`` or above; proposals that no owner or delegate signed are not in it."""
+        query: dict[str, str | int] = {"executed": "false", "nonce__gte": chain_nonce}
+        rows = list(self._rows(_list_path(safe), query, Page[TransactionRow]))
+        if any(int(row.nonce) < chain_nonce or address(row.safe) != address(safe) for row in rows):
+            raise Nonsense(f"{_WHO}: transactions that were not asked for", reason=_REASON)
+        return [row.queued() for row in rows if not row.is_executed]
 
     def delegators(self, safe: str, delegate: str) -> frozenset[str]:
         """Checksummed addresses that made ``delegate`` their delegate, for this Safe or for all of theirs.
@@ -101,13 +106,13 @@ class TransactionService:
             transaction: its ``safe_tx_hash`` must be what ``signature`` signs.
             signature: 65 bytes as ``0x`` hex.
             sender: checksummed owner or delegate who signed.
-            origin: at most 200 characters, shown by Safe{Wallet}.
+            origin: at most 200 characters, see ``service.domain.origin``.
 
         Raises:
             Refused: the service says no, in its own words.
         """
-        if len(origin) > _ORIGIN_CHARACTERS:
-            raise Refused(f"the origin is longer than {_ORIGIN_CHARACTERS} characters", reason=Reason.PROPOSAL_REFUSED)
+        if len(origin) > ORIGIN_CHARACTERS:
+            raise Refused(f"the origin is longer than {ORIGIN_CHARACTERS} characters", reason=Reason.PROPOSAL_REFUSED)
         body = {
             "to": transaction.call.to,
             "value": 0,
@@ -174,19 +179,29 @@ class TransactionService:
 
     def _send(self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, json: Any = None) -> Reply:  # noqa: ANN401 - any JSON
         write = method != "GET"
-        with transport_faults(_WHO, _REASON, write=write):
+        self._refuse_while_paused()
+        with self._bulkhead, transport_faults(_WHO, _REASON, write=write):
             request = self._client.build_request(method, self._url + path, params=query, json=json)
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            wait = retry_after(reply.headers, self._clock.now())
+            if wait is not None or reply.status == httpx.codes.TOO_MANY_REQUESTS:
+                self._pause.ask_for(_PAUSE_SECONDS if wait is None else wait)
             raise Unreachable(
                 f"{_WHO}: HTTP {reply.status}",
                 reason=_REASON,
                 outcome_unknown=write and reply.status != httpx.codes.TOO_MANY_REQUESTS,
-                retry_after=retry_after(reply.headers, self._clock.now()),
+                retry_after=wait,
             )
         if reply.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise Unreachable(f"{_WHO}: HTTP {reply.status}: the API key is missing or wrong", reason=_REASON)
         return reply
+
+    def _refuse_while_paused(self) -> None:
+        left = self._pause.left()
+        if left:
+            detail = f"{_WHO}: asked to be left alone for {left:.0f} s more"
+            raise Unreachable(detail, reason=_REASON, retry_after=left)
 
 
 def _list_path(safe: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from service.api import examples
-from service.api.fields import Address, Bytes32, CommitToken, CvmId, Line
+from service.api.fields import AppAddress, Bytes32, CommitToken, CvmId, Line
 from service.api.patch import Patch
 
 SHORTEST_DEADLINE: Final = 60
@@ -30,7 +30,13 @@ class PreparedUpdateBody(BaseModel):
     success: Literal[True] = True
     prepare_only: Literal[True] = True
     compose_hash: Annotated[Bytes32, Field(description="32 bytes hex, with or without 0x")]
-    app_id: Annotated[Address, Field(description="The app contract; a mixed-case 0x address must have its checksum")]
+    app_id: Annotated[
+        AppAddress,
+        Field(
+            description="The app contract; a mixed-case 0x address must have its checksum; the chain's EIP-3770 short "
+            "name may stand in front (`base:0x...`)"
+        ),
+    ]
     device_id: Annotated[Bytes32, Field(description="32 bytes hex, with or without 0x")]
     chain_id: ChainId | None = None
     kms_info: KmsInfo | None = None

@@ -10,6 +10,11 @@ _HASH: Final = "0x9f91439e3f3c2a5d8c0f6a1b7e4d2c9b8a7f6e5d4c3b2a190807f6e5d4c3b2
 _DEVICE: Final = "0x3c1d0b5e7a9f8e6d4c2b1a0f9e8d7c6b5a4938271605f4e3d2c1b0a998877665"
 _APP: Final = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 _SAFE: Final = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
+_OWNERS: Final = (
+    "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb",
+    "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB",
+    "0x8617E340B3D01FA5F11F306F4090FD50E238070D",
+)
 _SAFE_TX: Final = "0x1b7c4f0a2d5e8b93c6f1a4d7e0b3c6f9a2d5e8b1c4f7a0d3e6b9c2f5a8d1e4b7"
 _UUID: Final = "3f2b8c14-5a6d-4e7f-8a9b-0c1d2e3f4a5b"
 _CALLDATA: Final = "0xdfc77223" + _HASH[2:]
@@ -61,6 +66,8 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
     "cvm": {"id": "my-agent", "vm_uuid": _UUID, "name": "my-agent"},
     "chain": {"id": 8453, "name": "base"},
     "app_contract": _APP,
+    "app_contract_eip3770": f"base:{_APP}",
+    "app_contract_explorer_url": f"https://basescan.org/address/{_APP}",
     "device_id": _DEVICE,
     "compose_hash": _HASH,
     "patch": ["allowed_envs", "docker_compose_file"],
@@ -70,6 +77,18 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
         "state": "queued",
         "safe": _SAFE,
         "safe_eip3770": f"base:{_SAFE}",
+        "safe_facts": {
+            "version": "1.4.1",
+            "singleton": "0x29fcB43b46531BcA003ddC8FCB67FFE91900C762",
+            "l2": True,
+            "guard": None,
+            "modules": [],
+            "more_modules": False,
+            "module_guard": None,
+            "threshold": 2,
+            "owners": list(_OWNERS),
+            "owners_eip3770": [f"base:{owner}" for owner in _OWNERS],
+        },
         "nonce": 17,
         "safe_tx_hash": _SAFE_TX,
         "target": _APP,
@@ -77,8 +96,13 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
         "operation": 0,
         "calls": [{"to": _APP, "function": "addComposeHash(bytes32)", "argument": _HASH, "calldata": _CALLDATA}],
         "devices": [],
-        "confirmations": ["0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb"],
+        "confirmations": [_OWNERS[0]],
+        "signatures": [{"owner": _OWNERS[0], "kind": "eip712"}],
+        "contract_signatures": [],
+        "missing": list(_OWNERS[1:]),
         "threshold": 2,
+        "ready": False,
+        "alerts": [],
         "rejection": None,
         "detail": None,
         "links": {
@@ -86,6 +110,7 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
             "safe_app_transaction": (
                 f"https://app.safe.global/transactions/tx?safe=base:{_SAFE}&id=multisig_{_SAFE}_{_SAFE_TX}"
             ),
+            "safe_explorer": f"https://basescan.org/address/{_SAFE}",
         },
     },
     "execution": None,

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from eth_utils.address import is_checksum_address
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
-from service.domain import hexes
+from service.domain import chain_names, hexes
 
 NO_NUL: Final = r"^[^\x00]*$"
 """PostgreSQL cannot store a NUL character in text."""
@@ -15,6 +15,7 @@ ONE_LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
 CVM_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"
 
 _HEX_PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})+\Z")
+_SHORT_NAME = re.compile(r"[a-z0-9-]{1,32}\Z")
 _TOKEN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 UUID: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 _COMMIT_PATH = re.compile(
@@ -31,6 +32,15 @@ def _address(value: str) -> str:
         hexes.address(value)  # a wrong length is the better message
         raise ValueError("its EIP-55 checksum is wrong: check the address, or give it in lower case")
     return hexes.address(value)
+
+
+def _app_address(value: str) -> str:
+    short_name, address = chain_names.split(value)
+    if short_name is None:
+        return _address(address)
+    if not _SHORT_NAME.match(short_name):
+        raise ValueError("expected a chain's short name before the colon, as in base:0x...")
+    return f"{short_name}:{_address(address)}"
 
 
 def _encrypted_env(value: str) -> str:
@@ -64,7 +74,11 @@ def dashed(uuid: str) -> str:
 
 
 Bytes32 = Annotated[str, AfterValidator(hexes.bytes32), Field(json_schema_extra={"pattern": "^(0x)?[0-9a-fA-F]{64}$"})]
-Address = Annotated[str, AfterValidator(_address), Field(json_schema_extra={"pattern": "^(0x)?[0-9a-fA-F]{40}$"})]
+AppAddress = Annotated[
+    str,
+    AfterValidator(_app_address),
+    Field(json_schema_extra={"pattern": "^([a-z0-9-]{1,32}:)?(0x)?[0-9a-fA-F]{40}$"}),
+]
 EncryptedEnv = Annotated[
     str, AfterValidator(_encrypted_env), Field(json_schema_extra={"pattern": "^([0-9a-fA-F]{2})+$"})
 ]

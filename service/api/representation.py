@@ -3,16 +3,21 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
-from service.api import schemas
+from service.api import links, schemas
 from service.domain import calls
+from service.domain.alerts import ALERT_ADVICE, AlertCode
 from service.domain.reasons import ADVICE, Reason
+from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionKind, SafeTransactionState
 from service.domain.states import MEANINGS, TERMINAL, State
 from service.store.requests import Approval
-from service.store.tables import ChangeRequest, Event, SafeTransaction
+from service.store.tables import ChangeRequest, Event, Proposal, SafeTransaction
 from service.wiring import ChainLinks
 
+_OWNER_ACTS = "{} makes these calls, in this order; however it comes about, the approval counts once it is on chain."
+_SOMEBODY = "Whoever may change the app contract's allowlist"
 _SIGNATURES_STAY = "Signatures already given to the approval stay usable until this transaction executes."
 
 
@@ -43,6 +48,8 @@ class Representer:
             cvm=schemas.Cvm(id=row.cvm_id, vm_uuid=row.vm_uuid, name=row.cvm_name),
             chain=self._chain(row.chain_id),
             app_contract=row.app_contract,
+            app_contract_eip3770=links.eip3770(self._links_of(row.chain_id), row.app_contract),
+            app_contract_explorer_url=links.explorer_address(self._links_of(row.chain_id), row.app_contract),
             device_id=row.device_id,
             compose_hash=row.compose_hash,
             patch=None if row.patch is None else sorted(row.patch),
@@ -75,30 +82,35 @@ class Representer:
     def _chain(self, chain_id: int | None) -> schemas.Chain | None:
         if chain_id is None:
             return None
-        links = self.chains.get(chain_id)
-        return schemas.Chain(id=chain_id, name=links.name if links else None)
+        known = self._links_of(chain_id)
+        return schemas.Chain(id=chain_id, name=known.name if known else None)
+
+    def _links_of(self, chain_id: int | None) -> ChainLinks | None:
+        return None if chain_id is None else self.chains.get(chain_id)
 
     def _execution(self, row: ChangeRequest) -> schemas.Execution | None:
         if row.evidence_block_hash is None:
             return None
-        links = self.chains.get(row.chain_id) if row.chain_id is not None else None
-        url = None
-        if links and links.explorer_url and row.transaction_hash:
-            url = f"{links.explorer_url.rstrip('/')}/tx/{row.transaction_hash}"
         return schemas.Execution(
             transaction_hash=row.transaction_hash,
             block_number=row.evidence_block_number,
             block_hash=row.evidence_block_hash,
-            explorer_url=url,
+            explorer_url=links.explorer_transaction(self._links_of(row.chain_id), row.transaction_hash),
         )
 
     def _approval(self, approval: Approval) -> schemas.SafeApproval | schemas.ExternalApproval:
         proposal = approval.proposal
         needed = _calls(proposal.app_contract, proposal.compose_hash, tuple(proposal.devices))
+        chain = self._links_of(proposal.chain_id)
         if proposal.safe is None:
+            owner = None if proposal.approver is None else proposal.approver["owner"]
             return schemas.ExternalApproval(
                 kind="external",
                 state=ProposalState(proposal.state),
+                owner=owner,
+                owner_eip3770=links.eip3770(chain, owner),
+                owner_explorer_url=links.explorer_address(chain, owner),
+                note=_OWNER_ACTS.format(f"The owner of the app contract, {owner}," if owner else _SOMEBODY),
                 target=proposal.app_contract,
                 calldata=needed[0].calldata if len(needed) == 1 else None,
                 calls=needed,
@@ -106,13 +118,12 @@ class Representer:
                 detail=proposal.detail,
             )
         row = approval.newest
-        chain = self.chains.get(proposal.chain_id)
-        eip3770 = f"{chain.name}:{proposal.safe}" if chain else None
         return schemas.SafeApproval(
             kind="safe",
             state=ProposalState(proposal.state),
             safe=proposal.safe,
-            safe_eip3770=eip3770,
+            safe_eip3770=links.eip3770(chain, proposal.safe),
+            safe_facts=_safe_facts(proposal, chain),
             nonce=row.nonce if row else None,
             safe_tx_hash=row.safe_tx_hash if row else None,
             target=row.to if row else None,
@@ -120,12 +131,60 @@ class Representer:
             operation=row.operation if row else None,
             calls=needed,
             devices=proposal.devices,
-            confirmations=row.confirmations if row else [],
-            threshold=row.threshold if row else None,
+            **_signatures(proposal, row),
+            alerts=_alerts(proposal),
             rejection=_rejection(approval.transactions),
             detail=proposal.detail,
-            links=_safe_links(chain, eip3770, proposal.safe, row),
+            links=schemas.SafeLinks(
+                safe_app_queue=links.safe_app_queue(chain, proposal.safe),
+                safe_app_transaction=links.safe_app_transaction(
+                    chain, proposal.safe, row.safe_tx_hash if row else None
+                ),
+                safe_explorer=links.explorer_address(chain, proposal.safe),
+            ),
         )
+
+
+class _Signatures(TypedDict):
+    confirmations: list[str]
+    signatures: list[schemas.OwnerSignature]
+    contract_signatures: list[str]
+    missing: list[str]
+    threshold: int | None
+    ready: bool
+
+
+def _signatures(proposal: Proposal, row: SafeTransaction | None) -> _Signatures:
+    confirmations = row.confirmations if row else []
+    kinds = row.signature_kinds if row else {}
+    contracts = row.contract_signatures if row else []
+    threshold = row.threshold if row else None
+    owners = proposal.safe_seen["owners"] if proposal.safe_seen else []
+    return _Signatures(
+        confirmations=confirmations,
+        signatures=[
+            schemas.OwnerSignature(owner=owner, kind=SignatureKind(kinds[owner]))
+            for owner in confirmations
+            if owner in kinds
+        ],
+        contract_signatures=contracts,
+        missing=[owner for owner in owners if owner not in confirmations and owner not in contracts],
+        threshold=threshold,
+        ready=(
+            row is not None
+            and row.state == SafeTransactionState.QUEUED
+            and threshold is not None
+            and len(confirmations) >= threshold
+        ),
+    )
+
+
+def _alerts(proposal: Proposal) -> list[schemas.AlertOut]:
+    return [
+        schemas.AlertOut(code=code, message=one["message"], advice=ALERT_ADVICE[code])
+        for one in proposal.alerts
+        for code in (AlertCode(one["code"]),)
+    ]
 
 
 def event(row: Event) -> schemas.EventOut:
@@ -162,16 +221,14 @@ def _rejection(transactions: Sequence[SafeTransaction]) -> schemas.Rejection | N
     )
 
 
-def _safe_links(
-    chain: ChainLinks | None, eip3770: str | None, safe: str, row: SafeTransaction | None
-) -> schemas.SafeLinks:
-    if chain is None:
-        return schemas.SafeLinks(safe_app_queue=None, safe_app_transaction=None)
-    base = f"{chain.safe_app_url.rstrip('/')}/transactions"
-    return schemas.SafeLinks(
-        safe_app_queue=f"{base}/queue?safe={eip3770}",
-        safe_app_transaction=f"{base}/tx?safe={eip3770}&id=multisig_{safe}_{row.safe_tx_hash}" if row else None,
-    )
+def _safe_facts(proposal: Proposal, chain: ChainLinks | None) -> schemas.SafeFacts | None:
+    facts = None if proposal.approver is None else proposal.approver["safe"]
+    if facts is None:
+        return None
+    owners = [f"{chain.name}:{owner}" for owner in facts["owners"]] if chain else None
+    # A row may have been written by a version that knew more.
+    shown = {name: facts[name] for name in schemas.SafeFacts.model_fields if name in facts}
+    return schemas.SafeFacts(**shown, owners_eip3770=owners)
 
 
 def _commit(row: ChangeRequest) -> schemas.Commit | None:

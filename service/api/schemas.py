@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.domain.alerts import AlertCode
 from service.domain.api_keys import Scope
 from service.domain.reasons import Reason
+from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionState
 from service.domain.states import State
 
@@ -42,10 +44,26 @@ class Call(_Answer):
 
 
 class SafeLinks(_Answer):
-    """Where owners find the transaction in Safe{Wallet}."""
+    """Where owners find the transaction in Safe{Wallet}, and the Safe in a block explorer."""
 
     safe_app_queue: str | None
     safe_app_transaction: str | None
+    safe_explorer: str | None
+
+
+class SafeFacts(_Answer):
+    """The Safe as the chain had it when a change request last joined the proposal."""
+
+    version: str
+    singleton: str | None = Field(description="The contract that the Safe runs")
+    l2: bool | None = Field(description="Whether it is the variant with events for indexers; null if unpublished")
+    guard: str | None = Field(description="Contract that may refuse every execution")
+    modules: list[str] = Field(description="Contracts that may act for the Safe without its owners")
+    more_modules: bool = Field(description="Whether there are others than those in `modules`")
+    module_guard: str | None = Field(description="Contract that may refuse what modules do")
+    threshold: int
+    owners: list[str]
+    owners_eip3770: list[str] | None
 
 
 class Rejection(_Answer):
@@ -57,6 +75,25 @@ class Rejection(_Answer):
     note: str
 
 
+class OwnerSignature(_Answer):
+    """A verified signature of a current owner."""
+
+    owner: str
+    kind: SignatureKind = Field(
+        description="`eip712`, `eth_sign`, or `approved_hash` for one given on chain with `approveHash`"
+    )
+
+
+class AlertOut(_Answer):
+    """Something about the approval that wants a person's eyes."""
+
+    model_config = ConfigDict(title="Alert")
+
+    code: AlertCode
+    message: str
+    advice: str
+
+
 class SafeApproval(_Answer):
     """An approval by a Safe's owners. Members of the Safe transaction are null until it is made."""
 
@@ -64,6 +101,7 @@ class SafeApproval(_Answer):
     state: ProposalState
     safe: str
     safe_eip3770: str | None = Field(description="The same with the chain's short name in front")
+    safe_facts: SafeFacts | None
     nonce: int | None
     safe_tx_hash: str | None
     target: str | None = Field(description="`to` of the Safe transaction")
@@ -71,8 +109,15 @@ class SafeApproval(_Answer):
     operation: int | None = Field(description="0 CALL, 1 DELEGATECALL (only the canonical MultiSendCallOnly)")
     calls: list[Call] = Field(description="What reaches the app contract, in order")
     devices: list[str] = Field(description="Devices that the transaction allows beside the hash")
-    confirmations: list[str] = Field(description="Owners whose signature was verified")
+    confirmations: list[str] = Field(description="Current owners whose signature was verified")
+    signatures: list[OwnerSignature] = Field(description="The same with the kind of each signature")
+    contract_signatures: list[str] = Field(
+        description="Current owners with a contract's signature (EIP-1271), which is not verified here and not counted"
+    )
+    missing: list[str] = Field(description="Current owners who have not signed")
     threshold: int | None
+    ready: bool = Field(description="Whether enough owners signed and one of them can execute it")
+    alerts: list[AlertOut] = Field(description="Oldest first; each was sent as `change_request.alert`")
     rejection: Rejection | None
     detail: str | None
     links: SafeLinks
@@ -83,6 +128,10 @@ class ExternalApproval(_Answer):
 
     kind: Literal["external"]
     state: ProposalState
+    owner: str | None = Field(description="Owner of the app contract when the request asked; null if it tells none")
+    owner_eip3770: str | None
+    owner_explorer_url: str | None
+    note: str = Field(description="Who has to act")
     target: str = Field(description="The app contract")
     calldata: str | None = Field(description="Calldata of the one call needed; null if `calls` has several")
     calls: list[Call] = Field(description="Everything that the contract's owner has to call, in order")
@@ -150,6 +199,8 @@ class ChangeRequestOut(_Answer):
     cvm: Cvm
     chain: Chain | None
     app_contract: str | None
+    app_contract_eip3770: str | None = Field(description="The same with the chain's short name in front")
+    app_contract_explorer_url: str | None
     device_id: str | None
     compose_hash: str | None
     patch: list[str] | None = Field(description="Names of the members to change")

@@ -1,6 +1,6 @@
 """A body that passed its schema, as the submission that the store takes; and the store's refusals as problems."""
 
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import Final
 
 from service.api.bodies import PreparedUpdateBody, SubmitBody
@@ -14,16 +14,17 @@ from service.api.problems import (
     Problem,
     invalid,
 )
+from service.domain import chain_names
 from service.domain.reasons import ADVICE, Reason
 from service.store import requests
 from service.store.requests import PreparedUpdate, Submission
 from service.store.tables import ChangeRequest
-from service.wiring import ApiParts
+from service.wiring import ApiParts, ChainLinks
 
 _NO_CVM: Final = "is required with patch: name the CVM to change"
 
 
-def submission(body: SubmitBody, workspace_id: str, chains: Container[int]) -> Submission:
+def submission(body: SubmitBody, workspace_id: str, chains: Mapping[int, ChainLinks]) -> Submission:
     """What the store is asked to keep.
 
     Raises:
@@ -59,23 +60,37 @@ def _cvm_id(body: SubmitBody) -> str:
     return given
 
 
-def _prepared(body: PreparedUpdateBody, chains: Container[int]) -> PreparedUpdate:
-    chain_id = body.chain
-    if chain_id is None:
-        raise invalid("#/prepared/chain_id", "is required: an update without a chain needs no approval on one")
-    if body.kms_info is not None and body.kms_info.chain_id not in (None, chain_id):
-        raise invalid("#/prepared/chain_id", "differs from kms_info.chain_id")
+def _prepared(body: PreparedUpdateBody, chains: Mapping[int, ChainLinks]) -> PreparedUpdate:
+    chain_id = _chain_id(body, chains)
     if chain_id not in chains:
         part = InvalidPart(pointer="#/prepared/chain_id", detail=f"chain {chain_id} is not configured")
         advice = ADVICE[Reason.CHAIN_NOT_CONFIGURED]
         raise Problem(CHAIN_NOT_CONFIGURED, f"{part.pointer}: {part.detail}. {advice}", errors=[part])
     return PreparedUpdate(
         chain_id=chain_id,
-        app_contract=body.app_id,
+        app_contract=chain_names.split(body.app_id)[1],
         device_id=body.device_id,
         compose_hash=body.compose_hash,
         commit_token=body.commit_token,
     )
+
+
+def _chain_id(body: PreparedUpdateBody, chains: Mapping[int, ChainLinks]) -> int:
+    told = body.chain
+    if body.kms_info is not None and body.kms_info.chain_id not in (None, told):
+        raise invalid("#/prepared/chain_id", "differs from kms_info.chain_id")
+    short_name, _ = chain_names.split(body.app_id)
+    if short_name is not None:
+        try:
+            named = chain_names.chain_id_of(short_name, {chain.name: key for key, chain in chains.items()})
+        except ValueError as error:
+            raise invalid("#/prepared/app_id", str(error)) from None
+        if told not in (None, named):
+            raise invalid("#/prepared/app_id", f"{short_name!r} is chain {named}, but the update is for chain {told}")
+        return named
+    if told is None:
+        raise invalid("#/prepared/chain_id", "is required: an update without a chain needs no approval on one")
+    return told
 
 
 def store(parts: ApiParts, asked: Submission) -> ChangeRequest:

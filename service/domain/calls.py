@@ -16,6 +16,8 @@ CALL: Final = 0
 DELEGATECALL: Final = 1
 MULTI_SEND_CALL_ONLY: Final = "0x9641d764fc13c8B624c04430C7356C1C7C8102e2"
 """Canonical MultiSendCallOnly 1.4.1; works with every Safe version."""
+MULTI_SEND_CODE_HASH: Final = "0xecd5bd14a08c5d2122379900b2f272bdf107a7e92423c10dd5fe3254386c9939"
+"""keccak-256 of its code, by ``@safe-global/safe-deployments`` 1.37."""
 
 _DOMAIN_TYPE: Final = keccak(text="EIP712Domain(uint256 chainId,address verifyingContract)")
 _SAFE_TX_TYPE: Final = keccak(

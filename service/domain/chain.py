@@ -3,6 +3,7 @@
 Event topics of DstackApp: nothing is indexed, the value is the log's data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -80,22 +81,79 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class SafeState:
-    """A Safe as the chain has it. Addresses checksummed."""
+    """A Safe as the chain has it. Addresses checksummed.
+
+    Attributes:
+        version: as the contract tells it: ``1.4.1``.
+        singleton: the contract its proxy runs.
+        l2: whether that is a known variant that emits events for everything it does (indexers need them where nodes
+            serve no traces); ``None`` for a singleton nobody published.
+        guard: the contract that may refuse every execution.
+        modules: contracts that may act for the Safe without its owners; the first ones of the list.
+        more_modules: whether the list goes on, or could not be read.
+        module_guard: the contract that may refuse what modules do; Safe 1.5.0 and later.
+    """
 
     address: str
     version: str
     owners: tuple[str, ...]
     threshold: int
     nonce: int
+    singleton: str | None = None
+    l2: bool | None = None
+    guard: str | None = None
+    modules: tuple[str, ...] = ()
+    more_modules: bool = False
+    module_guard: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SafeExecution:
+    """One ``ExecutionSuccess`` or ``ExecutionFailure`` of a Safe: a transaction that used up a nonce.
+
+    Attributes:
+        safe_tx_hash: ``0x``-prefixed bytes32, lower case.
+        success: whether its call succeeded.
+        transaction_hash: the chain's transaction that executed it.
+    """
+
+    safe_tx_hash: str
+    success: bool
+    transaction_hash: str
+    block: Block
+
+
+def execution_at(executions: Sequence[SafeExecution], nonce: int, next_nonce: int) -> SafeExecution | None:
+    """The execution that used ``nonce``, ``None`` when the logs do not reach back to it.
+
+    Args:
+        executions: of one Safe in the order of the chain, up to the block at which ``next_nonce`` was read.
+        nonce: below ``next_nonce``.
+        next_nonce: the Safe's nonce at that block. Each execution used one nonce, so counting from the end finds it.
+    """
+    back = next_nonce - nonce
+    return executions[-back] if 0 < back <= len(executions) else None
 
 
 @dataclass(frozen=True, slots=True)
 class AppOwnership:
-    """Who owns an app contract. ``pending_owner`` is only there for two-step contracts."""
+    """An app contract and who owns it. Addresses checksummed.
+
+    Attributes:
+        has_code: whether there is a contract at the address at all.
+        owner: ``None`` where the contract does not tell one; the zero address once ownership was renounced.
+        pending_owner: who may accept the ownership; only two-step contracts know one.
+        is_app: whether it is a DstackApp: it says so, and its allowlist can be read.
+        allows_any_device: whether every device may run what is allowed.
+        requires_tcb_up_to_date: whether the KMS must refuse hosts whose TCB is not up to date; newer contracts only.
+    """
 
     has_code: bool
     owner: str | None
     pending_owner: str | None
+    is_app: bool = True
+    allows_any_device: bool = False
+    requires_tcb_up_to_date: bool = False
 
 
 @dataclass(frozen=True, slots=True)

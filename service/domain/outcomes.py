@@ -6,8 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypedDict
 
+from service.domain.alerts import Alert
 from service.domain.reasons import Reason
-from service.domain.snapshots import ProposalState, SafeTransactionState
+from service.domain.signatures import SignatureKind
+from service.domain.snapshots import ProposalState, SafeSeen, SafeTransactionState
 from service.domain.states import State
 
 
@@ -48,6 +50,7 @@ class Facts(TypedDict, total=False):
     correlation_id: str | None
     running_evidence: str
     approvals_seen: int
+    alerts_seen: int
     warnings: list[str]
 
 
@@ -94,9 +97,17 @@ class ProposalOutcome:
         transaction_state: new state of the approval transaction, ``None`` leaves it.
         rejection_state: the same for the rejection transaction.
         transaction_hash: ``0x``-prefixed hash of the transaction that executed the approval, ``None`` leaves it.
-        confirmations: checksummed current owners whose signatures over the approval recovered, ``None`` leaves them.
+        signatures: checksummed current owners whose signatures over the approval were verified, in the order of the
+            Safe, and how they signed; ``None`` leaves them.
+        contract_signatures: current owners with a contract's signature that was not; ``None`` leaves them.
         threshold: the Safe's threshold beside them, ``None`` leaves it.
-        failed_attempt: counts towards the back-off and the attempts shown to people.
+        scan_from: no block below it can hold the execution of the approval's nonce; ``None`` leaves it.
+        alerts: what its members are to be told, added to what the proposal has.
+        safe_seen: the Safe as it was seen, ``None`` leaves it.
+        news_at: when something about it changed, ``None`` leaves it.
+        queue_due_at: when to ask the Safe's queue again, ``None`` leaves it.
+        delegate_checked_at: when the delegates were asked for, ``None`` leaves it.
+        failed_attempt: counts towards the back-off and the attempts shown to people; ``None`` leaves the count.
     """
 
     state: ProposalState
@@ -105,6 +116,13 @@ class ProposalOutcome:
     transaction_state: SafeTransactionState | None = None
     rejection_state: SafeTransactionState | None = None
     transaction_hash: str | None = None
-    confirmations: tuple[str, ...] | None = None
+    signatures: Mapping[str, SignatureKind] | None = None
+    contract_signatures: tuple[str, ...] | None = None
     threshold: int | None = None
-    failed_attempt: bool = False
+    scan_from: int | None = None
+    alerts: tuple[Alert, ...] = ()
+    safe_seen: SafeSeen | None = None
+    news_at: datetime | None = None
+    queue_due_at: datetime | None = None
+    delegate_checked_at: datetime | None = None
+    failed_attempt: bool | None = False

@@ -16,8 +16,13 @@ class Reason(StrEnum):
     PHALA_UNAUTHORIZED = "phala_unauthorized"
     # the app contract and its Safe
     APP_CONTRACT_MISSING = "app_contract_missing"
+    APP_CONTRACT_FOREIGN = "app_contract_foreign"
     APP_OWNER_NOT_REGISTERED = "app_owner_not_registered"
     APP_OWNERSHIP_PENDING = "app_ownership_pending"
+    APP_OWNERSHIP_RENOUNCED = "app_ownership_renounced"
+    APP_OWNER_NO_SAFE = "app_owner_no_safe"
+    SAFE_VERSION_UNSUPPORTED = "safe_version_unsupported"
+    MULTISEND_MISSING = "multisend_missing"
     PROPOSER_IS_OWNER = "proposer_is_owner"
     PROPOSER_NOT_DELEGATE = "proposer_not_delegate"
     PROPOSAL_REFUSED = "proposal_refused"
@@ -45,6 +50,7 @@ class Reason(StrEnum):
     SAFE_SERVICE_UNREACHABLE = "safe_service_unreachable"
     WAITING_FOR_PROPOSAL = "waiting_for_proposal"
     WAITING_FOR_OWNERS = "waiting_for_owners"
+    WAITING_FOR_EXTERNAL_APPROVAL = "waiting_for_external_approval"
     WAITING_FOR_FINALITY = "waiting_for_finality"
     WAITING_FOR_CVM = "waiting_for_cvm"
     SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - a public reason code, no secret
@@ -65,13 +71,33 @@ ADVICE: dict[Reason, str] = {
     Reason.PREPARE_REFUSED: "Phala Cloud refused the change: read reason.detail, correct the patch, submit again.",
     Reason.PHALA_UNAUTHORIZED: "Give the workspace a Phala API key that may update this CVM.",
     Reason.APP_CONTRACT_MISSING: (
-        "There is no DstackApp contract at the app's address on this chain: check the chain and the app."
+        "There is no contract at the app's address on this chain: check the chain and the app."
+    ),
+    Reason.APP_CONTRACT_FOREIGN: (
+        "The contract at the app's address is no DstackApp, so no hash can be allowed on it: check the chain and the "
+        "app."
     ),
     Reason.APP_OWNER_NOT_REGISTERED: (
         "Register the Safe that owns the app contract in the workspace, transfer the app to a registered Safe, "
         "or declare the app's approval as external."
     ),
     Reason.APP_OWNERSHIP_PENDING: "The Safe must call acceptOwnership() on the app contract to finish the transfer.",
+    Reason.APP_OWNERSHIP_RENOUNCED: (
+        "The app contract has no owner any more, so nobody can allow a hash: deploy the app anew under a contract that "
+        "has one."
+    ),
+    Reason.APP_OWNER_NO_SAFE: (
+        "The owner is registered in the workspace, but there is no Safe at its address on this chain: correct the "
+        "workspace, or declare the app's approval as external."
+    ),
+    Reason.SAFE_VERSION_UNSUPPORTED: (
+        "Transactions of this Safe's version cannot be checked: bring the Safe to version 1.3, 1.4 or 1.5, or declare "
+        "the app's approval as external."
+    ),
+    Reason.MULTISEND_MISSING: (
+        "A device has to be allowed too, in one transaction through MultiSendCallOnly 1.4.1, whose canonical contract "
+        "is not on this chain: have it deployed at its canonical address, or have the device allowed first."
+    ),
     Reason.PROPOSER_IS_OWNER: "The service's key must not be an owner of the Safe: use a key that is only a delegate.",
     Reason.PROPOSER_NOT_DELEGATE: "An owner of the Safe must add the service's key as a delegate.",
     Reason.PROPOSAL_REFUSED: "The Safe Transaction Service refused the proposal: read reason.detail.",
@@ -106,6 +132,9 @@ ADVICE: dict[Reason, str] = {
     Reason.SAFE_SERVICE_UNREACHABLE: "Nothing to do: the service tries again.",
     Reason.WAITING_FOR_PROPOSAL: "Nothing to do: the proposal is being posted to the Safe.",
     Reason.WAITING_FOR_OWNERS: "The Safe's owners review, sign and execute the transaction in the Safe's queue.",
+    Reason.WAITING_FOR_EXTERNAL_APPROVAL: (
+        "The owner of the app contract makes the calls in approval.calls; nothing is proposed to a Safe."
+    ),
     Reason.WAITING_FOR_FINALITY: "Nothing to do: the approval is mined and becomes final after some blocks.",
     Reason.WAITING_FOR_CVM: "Nothing to do: the CVM restarts on the approved hash.",
     Reason.SECRET_UNREADABLE: (

@@ -1,15 +1,17 @@
 """What a step sees: immutable copies of rows, with every secret wrapped. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from pydantic import SecretStr
 
+from service.domain.alerts import Alert
 from service.domain.calls import SafeCall
 from service.domain.chain import ChainFact
+from service.domain.signatures import SignatureKind
 from service.domain.states import State
 
 
@@ -78,7 +80,14 @@ class WorkspacePolicy:
 
 @dataclass(frozen=True, slots=True)
 class SafeTransaction:
-    """A Safe transaction of ours. ``confirmations`` are the checksummed owners whose signatures recovered."""
+    """A Safe transaction of ours.
+
+    Attributes:
+        confirmations: checksummed current owners whose signatures were verified.
+        signature_kinds: how each of them signed.
+        contract_signatures: checksummed current owners under whom a contract's signature is listed, not verified.
+        scan_from: no block below it can hold the execution of its nonce; ``None`` when that was never known.
+    """
 
     id: str
     kind: SafeTransactionKind
@@ -90,6 +99,24 @@ class SafeTransaction:
     confirmations: tuple[str, ...]
     threshold: int | None
     transaction_hash: str | None
+    signature_kinds: Mapping[str, SignatureKind] = field(default_factory=dict)
+    contract_signatures: tuple[str, ...] = ()
+    scan_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SafeSeen:
+    """What the last look found of a Safe, to notice changes. Addresses checksummed.
+
+    Attributes:
+        guard: ``None`` for none.
+        modules: ``None`` when not all of them are known.
+    """
+
+    owners: tuple[str, ...]
+    threshold: int
+    guard: str | None = None
+    modules: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +127,13 @@ class Proposal:
         devices: bytes32 device ids that it allows beside the hash, sorted.
         safe: checksummed, ``None`` for an external approval.
         members: ids of the live change requests that joined it.
+        former: ids of those that left it.
+        alerts: everything its members are or were to be told, oldest first.
+        safe_seen: the Safe at the last look.
+        news_at: when something about it changed last.
+        queue_due_at: when the Safe's queue is to be asked next, ``None`` for now.
+        delegate_checked_at: when it was asked last whether the service's key is a delegate.
+        held_nonces: nonces of the same Safe that other live proposals of ours hold.
     """
 
     id: str
@@ -115,6 +149,13 @@ class Proposal:
     members: tuple[str, ...]
     attempts: int
     detail: str | None
+    alerts: tuple[Alert, ...] = ()
+    safe_seen: SafeSeen | None = None
+    news_at: datetime | None = None
+    queue_due_at: datetime | None = None
+    delegate_checked_at: datetime | None = None
+    held_nonces: frozenset[int] = frozenset()
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +193,4 @@ class ChangeRequest:
     attempts: int
     proposal: Proposal | None
     facts: tuple[ChainFact, ...]
+    alerts_seen: int = 0

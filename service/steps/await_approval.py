@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
+from service.domain.alerts import ALERT_ADVICE, Alert
 from service.domain.chain import Block
 from service.domain.errors import Refused
 from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait, stop
 from service.domain.reasons import Reason
-from service.domain.snapshots import ChangeRequest, ProposalState, SafeTransaction
+from service.domain.snapshots import ChangeRequest, Proposal, ProposalState, SafeTransaction
 from service.domain.states import State
 from service.ports import Chain, Clock
 from service.steps.approval import NO_EVIDENCE, Evidence, canonical_evidence, chain_of, needed_approval, sight
@@ -56,8 +57,10 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
         return stop(State.REJECTED, Reason.REJECTED_BY_OWNERS, proposal.detail)
     if proposal is not None and proposal.state is ProposalState.FAILED:
         raise Refused(proposal.detail or "the proposal failed", reason=Reason.PROPOSAL_REFUSED)
-    if proposal is not None and proposal.transaction is not None:
-        return _report_approvals(request, proposal.transaction, recheck_seconds)
+    if proposal is not None and proposal.state is ProposalState.EXTERNAL:
+        return Wait(recheck_seconds, Reason.WAITING_FOR_EXTERNAL_APPROVAL)
+    if proposal is not None:
+        return _report(request, proposal, recheck_seconds)
     return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS)
 
 
@@ -71,16 +74,45 @@ def _after_approval(
     return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY)
 
 
-def _report_approvals(request: ChangeRequest, transaction: SafeTransaction, recheck_seconds: float) -> Wait:
+def _report(request: ChangeRequest, proposal: Proposal, recheck_seconds: float) -> Wait:
+    """Tell what is new about the proposal: its alerts, and who signed."""
+    facts = Facts()
+    notices: list[tuple[Notice, Mapping[str, object]]] = []
+    if len(proposal.alerts) > request.alerts_seen:
+        facts["alerts_seen"] = len(proposal.alerts)
+        notices += [(Notice.ALERT, _told(alert)) for alert in proposal.alerts[request.alerts_seen :]]
+    if proposal.transaction is not None:
+        _report_approvals(request, proposal, proposal.transaction, facts, notices)
+    return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS, facts=facts, notices=tuple(notices))
+
+
+def _told(alert: Alert) -> dict[str, object]:
+    return {"code": alert.code.value, "message": alert.message, "advice": ALERT_ADVICE[alert.code]}
+
+
+def _report_approvals(
+    request: ChangeRequest,
+    proposal: Proposal,
+    transaction: SafeTransaction,
+    facts: Facts,
+    notices: list[tuple[Notice, Mapping[str, object]]],
+) -> None:
     seen, count = request.approvals_seen, len(transaction.confirmations)
     if count == seen:
-        return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS)
-    data = {"approvals": count, "threshold": transaction.threshold, "owners": list(transaction.confirmations)}
-    notices = [(Notice.APPROVAL_ADDED, data)] if count > seen else []
+        return
+    # A count that fell (an owner was removed) is stored too: its next rise is news again.
+    facts["approvals_seen"] = count
+    owners = proposal.safe_seen.owners if proposal.safe_seen else ()
+    data = {
+        "approvals": count,
+        "threshold": transaction.threshold,
+        "owners": list(transaction.confirmations),
+        "missing": [owner for owner in owners if owner not in transaction.confirmations],
+    }
+    if count > seen:
+        notices.append((Notice.APPROVAL_ADDED, data))
     if transaction.threshold is not None and seen < transaction.threshold <= count:
         notices.append((Notice.THRESHOLD_REACHED, data))
-    # A count that fell (an owner was removed) is stored too: its next rise is news again.
-    return Wait(recheck_seconds, Reason.WAITING_FOR_OWNERS, facts=Facts(approvals_seen=count), notices=tuple(notices))
 
 
 def _await_finality(request: ChangeRequest, chain: Chain, recheck_seconds: float) -> Outcome:

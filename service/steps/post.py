@@ -1,8 +1,9 @@
 """Proposal in ``posting``: claim a nonce, sign as a delegate, and put the transaction into the Safe's queue."""
 
+from dataclasses import dataclass
 from typing import Final
 
-from service.domain.chain import SafeState
+from service.domain.chain import ChainView, SafeState
 from service.domain.errors import Refused
 from service.domain.outcomes import ProposalOutcome
 from service.domain.snapshots import (
@@ -12,11 +13,14 @@ from service.domain.snapshots import (
     SafeTransaction,
     SafeTransactionState,
 )
-from service.ports import Chain, ProposalIntents, SafeQueue, Signer
-from service.steps.safe_transaction import is_approved, safe_of, safe_state, verified_approval
+from service.ports import Chain, Clock, ProposalIntents, QueuedTransaction, SafeQueue, Signer
+from service.steps.queue_look import first_hole
+from service.steps.safe_changes import seen
+from service.steps.safe_transaction import delegate_only, is_approved, safe_of, safe_state, verified_approval
 
 _FIRST_LOOK_SECONDS: Final = 1.0
 _ALLOWED_SECONDS: Final = 15.0
+_BEHIND_SECONDS: Final = 15.0
 
 
 def post(
@@ -26,6 +30,7 @@ def post(
     queue: SafeQueue,
     signer: Signer,
     intents: ProposalIntents,
+    clock: Clock,
     origin: str,
 ) -> ProposalOutcome:
     """Serve a proposal in ``posting``.
@@ -36,6 +41,7 @@ def post(
         queue: Safe Transaction Service of that chain.
         signer: the service's own key.
         intents: stores the nonce and safeTxHash before they are posted.
+        clock: the time.
         origin: what the queue shows as the origin, at most 200 characters.
 
     Raises:
@@ -47,51 +53,88 @@ def post(
         state = ProposalState.WITHDRAWN if untouched else ProposalState.WITHDRAWING
         return ProposalOutcome(state, None if untouched else 0.0)
     try:
-        return _post(proposal, chain, queue, signer, intents, origin)
+        return _Post(proposal, chain, queue, signer, intents, clock, origin).outcome()
     except Refused as no:
         return ProposalOutcome(ProposalState.FAILED, None, no.detail)
 
 
-def _post(
-    proposal: Proposal, chain: Chain, queue: SafeQueue, signer: Signer, intents: ProposalIntents, origin: str
-) -> ProposalOutcome:
-    head = chain.view().head
-    if is_approved(proposal, chain, head):
-        # Owners would sign for nothing. Its requests end it once that is final; after a reorg it is posted.
-        return ProposalOutcome(ProposalState.POSTING, _ALLOWED_SECONDS, f"allowed on chain at block {head.number}")
-    safe = safe_state(proposal, chain, head)
-    transaction = proposal.transaction
-    if transaction is None or transaction.state not in LIVE_SAFE_TRANSACTION:
-        transaction = intents.claim_nonce(queue.next_nonce(safe_of(proposal), safe.nonce))
-        verified_approval(proposal, transaction, chain.chain_id)
-    else:
-        verified_approval(proposal, transaction, chain.chain_id)
-        if queue.get(transaction.safe_tx_hash) is not None:
-            return _queued(safe)
+@dataclass(frozen=True, slots=True)
+class _Post:
+    """One try."""
+
+    proposal: Proposal
+    chain: Chain
+    queue: SafeQueue
+    signer: Signer
+    intents: ProposalIntents
+    clock: Clock
+    origin: str
+
+    def outcome(self) -> ProposalOutcome:
+        """What came of it."""
+        view = self.chain.view()
+        if is_approved(self.proposal, self.chain, view.head):
+            # Owners would sign for nothing. Its requests end it once that is final; after a reorg it is posted.
+            detail = f"allowed on chain at block {view.head.number}"
+            return ProposalOutcome(ProposalState.POSTING, _ALLOWED_SECONDS, detail)
+        safe = safe_state(self.proposal, self.chain, view.head)
+        transaction = self.proposal.transaction
+        if transaction is None or transaction.state not in LIVE_SAFE_TRANSACTION:
+            return self._claim(safe, view)
+        verified_approval(self.proposal, transaction, self.chain.chain_id)
+        if self.queue.get(transaction.safe_tx_hash) is not None:
+            return self._queued(safe)
         if safe.nonce > transaction.nonce:
-            return _replaced(transaction)
-    try:
-        queue.post(transaction, signer.sign(transaction.safe_tx_hash), signer.address, origin)
-    except Refused:
-        if safe_state(proposal, chain, chain.view().head).nonce > transaction.nonce:
-            return _replaced(transaction)
-        raise
-    return _queued(safe)
+            return _replaced(transaction, 0.0)
+        hole = first_hole(self.proposal, safe.nonce, transaction.nonce, self._rows(safe))
+        if hole is not None and not self.queue.at_nonce(safe.address, hole):
+            detail = f"nothing is known at nonce {hole}: it is taken instead of {transaction.nonce}"
+            return _given_up(detail, SafeTransactionState.DELETED, 0.0)
+        return self._send(transaction, safe)
+
+    def _claim(self, safe: SafeState, view: ChainView) -> ProposalOutcome:
+        delegate_only(self.signer, safe)
+        occupied = {row.nonce for row in self._rows(safe)}
+        transaction = self.intents.claim_nonce(safe.nonce, occupied, view.final.number + 1)
+        return self._send(verified_approval(self.proposal, transaction, self.chain.chain_id), safe)
+
+    def _rows(self, safe: SafeState) -> list[QueuedTransaction]:
+        return list(self.queue.pending(safe_of(self.proposal), safe.nonce))
+
+    def _send(self, transaction: SafeTransaction, safe: SafeState) -> ProposalOutcome:
+        delegate_only(self.signer, safe)
+        signature = self.signer.sign(transaction.safe_tx_hash)
+        try:
+            self.queue.post(transaction, signature, self.signer.address, self.origin)
+        except Refused as no:
+            now = safe_state(self.proposal, self.chain, self.chain.view().head)
+            if now.nonce > transaction.nonce:
+                return _replaced(transaction, 0.0)
+            if any(row.is_executed for row in self.queue.at_nonce(now.address, transaction.nonce)):
+                return _replaced(transaction, _BEHIND_SECONDS)  # the node that was asked does not know yet
+            return ProposalOutcome(
+                ProposalState.FAILED, None, no.detail, transaction_state=SafeTransactionState.DELETED
+            )
+        return self._queued(safe)
+
+    def _queued(self, safe: SafeState) -> ProposalOutcome:
+        now = self.clock.now()
+        return ProposalOutcome(
+            ProposalState.QUEUED,
+            _FIRST_LOOK_SECONDS,
+            transaction_state=SafeTransactionState.QUEUED,
+            threshold=safe.threshold,
+            safe_seen=self.proposal.safe_seen or seen(safe),
+            news_at=now,
+            queue_due_at=now,
+            delegate_checked_at=now,
+        )
 
 
-def _queued(safe: SafeState) -> ProposalOutcome:
-    return ProposalOutcome(
-        ProposalState.QUEUED,
-        _FIRST_LOOK_SECONDS,
-        transaction_state=SafeTransactionState.QUEUED,
-        threshold=safe.threshold,
-    )
+def _replaced(transaction: SafeTransaction, wait_seconds: float) -> ProposalOutcome:
+    detail = f"another transaction used nonce {transaction.nonce}, the next one is taken"
+    return _given_up(detail, SafeTransactionState.REPLACED, wait_seconds)
 
 
-def _replaced(transaction: SafeTransaction) -> ProposalOutcome:
-    return ProposalOutcome(
-        ProposalState.POSTING,
-        0.0,
-        f"another transaction used nonce {transaction.nonce}, the next one is taken",
-        transaction_state=SafeTransactionState.REPLACED,
-    )
+def _given_up(detail: str, state: SafeTransactionState, wait_seconds: float) -> ProposalOutcome:
+    return ProposalOutcome(ProposalState.POSTING, wait_seconds, detail, transaction_state=state)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from service.domain.calls import inner_calls
 from service.domain.errors import Busy, NotFound, Refused, Unreachable
 from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait
 from service.domain.patch import moves_hash
@@ -15,7 +14,7 @@ from service.domain.snapshots import ChangeRequest, Intake
 from service.domain.states import State
 from service.ports import Chain, Clock, Phala, RequestIntents, SafeQueue, Signer
 from service.steps.ends import TOKEN_LIFETIME, ending, ends_on_refusal
-from service.steps.preflight import preflight
+from service.steps.preflight import SOME_HASH, app_of, preflight, warn
 
 
 @ends_on_refusal
@@ -44,7 +43,7 @@ def prepare(
     intents.record(_cvm_facts(cvm))
     needs_approval = _needs_approval(request, cvm)
     if needs_approval:
-        _check_approvable(request, cvm, chains, queues, signer)
+        _check_approvable(request, cvm, chains, queues, signer, intents)
     if request.intake is Intake.PREPARED:
         # Where nobody said when the token was minted: later than this it is dead for certain.
         expires_at = request.token_expires_at or now + TOKEN_LIFETIME
@@ -169,6 +168,7 @@ def _check_approvable(
     chains: Mapping[int, Chain],
     queues: Mapping[int, SafeQueue],
     signer: Signer,
+    intents: RequestIntents,
 ) -> None:
     if cvm.chain_id is None or cvm.app_contract is None:
         raise Refused("the CVM has no on-chain KMS", reason=Reason.APPROVAL_NOT_POSSIBLE)
@@ -176,13 +176,26 @@ def _check_approvable(
     if chain is None or queue is None:
         raise Refused(f"chain {cvm.chain_id} is not configured", reason=Reason.CHAIN_NOT_CONFIGURED)
     head = chain.view().head
-    calls: tuple[str, ...] = ()
     device_id = request.device_id or cvm.device_id
-    if request.compose_hash is not None:
-        if device_id is None:
-            raise Refused("neither the prepared update nor the CVM tells its device", reason=Reason.PREPARED_MISMATCH)
-        allowed = chain.allowed(cvm.app_contract, request.compose_hash, device_id, head)
+    if request.compose_hash is not None and device_id is None:
+        raise Refused("neither the prepared update nor the CVM tells its device", reason=Reason.PREPARED_MISMATCH)
+    app = app_of(cvm.app_contract, chain, head)
+    compose_hash = request.compose_hash or SOME_HASH
+    devices: tuple[str, ...] = ()
+    if device_id is not None:
+        allowed = chain.allowed(cvm.app_contract, compose_hash, device_id, head)
         if allowed.both:
             return
-        calls = inner_calls(request.compose_hash, () if allowed.device else (device_id,))
-    preflight(request.workspace, cvm.app_contract, calls, chain=chain, queue=queue, proposer=signer.address, at=head)
+        devices = () if allowed.device else (device_id,)
+    approver = preflight(
+        request.workspace,
+        cvm.app_contract,
+        app,
+        compose_hash,
+        devices,
+        chain=chain,
+        queue=queue,
+        proposer=signer.address,
+        at=head,
+    )
+    warn(request, approver, chain, intents)

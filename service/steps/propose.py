@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from service.domain.calls import inner_calls
+from service.domain.approver import Approver
 from service.domain.chain import ChainView
 from service.domain.errors import Refused
 from service.domain.outcomes import Advance, Facts, Outcome, Wait
@@ -13,7 +13,7 @@ from service.domain.states import State
 from service.ports import Chain, Clock, RequestIntents, SafeQueue, Signer
 from service.steps.approval import Evidence, NeededApproval, chain_of, needed_approval, sight
 from service.steps.ends import ending, ends_on_refusal
-from service.steps.preflight import preflight
+from service.steps.preflight import app_of, preflight, warn
 
 _POSTING_SECONDS: Final = 10.0
 """A look without being rung for: a proposal rings when it is posted, one that is being withdrawn does not."""
@@ -48,8 +48,10 @@ def propose(
     devices = () if sighting.allowed.device else (needed.device_id,)
     joined = request.proposal
     if joined is None or not _serves(joined, devices):
-        safe = _preflight(request, needed, devices, chain, queues, signer, view)
-        joined = intents.join_proposal(devices, safe)
+        approver = _preflight(request, needed, devices, chain, queues, signer, view)
+        warn(request, approver, chain, intents)
+        safe = None if approver.safe is None else approver.safe.address
+        joined = intents.join_proposal(devices, safe, approver)
     return _by_proposal(joined)
 
 
@@ -67,11 +69,13 @@ def _preflight(
     queues: Mapping[int, SafeQueue],
     signer: Signer,
     view: ChainView,
-) -> str | None:
+) -> Approver:
     return preflight(
         request.workspace,
         needed.app_contract,
-        inner_calls(needed.compose_hash, devices),
+        app_of(needed.app_contract, chain, view.head),
+        needed.compose_hash,
+        devices,
         chain=chain,
         queue=queues[needed.chain_id],
         proposer=signer.address,

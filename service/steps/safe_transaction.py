@@ -5,7 +5,7 @@ from service.domain.chain import Block, SafeState
 from service.domain.errors import Refused
 from service.domain.reasons import Reason
 from service.domain.snapshots import Proposal, SafeTransaction
-from service.ports import Chain
+from service.ports import Chain, Signer
 
 ZERO_DEVICE = "0x" + "0" * 64
 
@@ -63,6 +63,16 @@ def safe_state(proposal: Proposal, chain: Chain, at: Block) -> SafeState:
             f"there is no Safe at {proposal.safe} on chain {chain.chain_id}", reason=Reason.APP_OWNER_NOT_REGISTERED
         )
     return state
+
+
+def delegate_only(signer: Signer, safe: SafeState) -> None:
+    """Nothing more than this stands between the service's signature and an approval.
+
+    Raises:
+        Refused: its key is an owner of the Safe, so what it signs would count.
+    """
+    if signer.address in safe.owners:
+        raise Refused(f"{signer.address} has become an owner of {safe.address}", reason=Reason.PROPOSER_IS_OWNER)
 
 
 def is_approved(proposal: Proposal, chain: Chain, at: Block) -> bool:

@@ -13,12 +13,13 @@ from service.domain.snapshots import (
 )
 from service.ports import Chain, ProposalIntents, SafeQueue, Signer
 from service.steps.safe_transaction import (
+    delegate_only,
     is_approved,
-    safe_of,
     safe_state,
     verified_approval,
     verified_rejection,
 )
+from service.steps.taking_out import is_taken_out
 
 _FINALITY_SECONDS: Final = 15.0
 STILL_USABLE: Final = "a rejection is proposed; signatures already given stay usable until it executes"
@@ -64,7 +65,8 @@ def _withdraw(
     """Everything short of a rejection; ``None`` when only that is left."""
     view = chain.view()
     if is_approved(proposal, chain, view.head):
-        return ProposalOutcome(ProposalState.APPROVED, None, "allowed on chain: there is nothing to withdraw")
+        # What is left in the queue is tidied up like after any other approval.
+        return ProposalOutcome(ProposalState.APPROVED, 0.0, "allowed on chain: there is nothing to withdraw")
     safe = safe_state(proposal, chain, view.head)
     if safe.nonce > transaction.nonce:
         if safe_state(proposal, chain, view.final).nonce <= transaction.nonce:
@@ -72,21 +74,9 @@ def _withdraw(
         return ProposalOutcome(ProposalState.WITHDRAWN, None, transaction_state=SafeTransactionState.REPLACED)
     if proposal.rejection is not None:
         return None
-    queued = queue.get(transaction.safe_tx_hash)
-    if queued is not None:
-        # Taking out a lower nonce would leave a hole that blocks everything above it.
-        highest = queue.next_nonce(safe_of(proposal), safe.nonce) == transaction.nonce + 1
-        if queued.confirmations or not highest or not _deleted(proposal, transaction, queue):
-            return None
-    return ProposalOutcome(ProposalState.WITHDRAWN, None, transaction_state=SafeTransactionState.DELETED)
-
-
-def _deleted(proposal: Proposal, transaction: SafeTransaction, queue: SafeQueue) -> bool:
-    try:
-        queue.delete(safe_of(proposal), transaction.safe_tx_hash)
-    except Refused:
-        return False
-    return True
+    if is_taken_out(proposal, transaction, safe, chain=chain, queue=queue, head=view.head):
+        return ProposalOutcome(ProposalState.WITHDRAWN, None, transaction_state=SafeTransactionState.DELETED)
+    return None
 
 
 def _reject(
@@ -98,7 +88,13 @@ def _reject(
     intents: ProposalIntents,
     origin: str,
 ) -> ProposalOutcome:
+    delegate_only(signer, safe_state(proposal, chain, chain.view().head))
     rejection = proposal.rejection or intents.intend_rejection(transaction.nonce)
     verified_rejection(proposal, rejection, chain.chain_id)
-    queue.post(rejection, signer.sign(rejection.safe_tx_hash), signer.address, origin)
+    try:
+        queue.post(rejection, signer.sign(rejection.safe_tx_hash), signer.address, origin)
+    except Refused:
+        if safe_state(proposal, chain, chain.view().head).nonce > transaction.nonce:
+            return ProposalOutcome(ProposalState.WITHDRAWING, 0.0, "its nonce was used just now")
+        raise
     return ProposalOutcome(ProposalState.WITHDRAWN, None, STILL_USABLE, rejection_state=SafeTransactionState.QUEUED)

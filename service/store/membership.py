@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, func, select
 from sqlalchemy.orm import Session
 
-from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
+from service.domain.snapshots import LIVE_PROPOSAL, LIVE_SAFE_TRANSACTION, ProposalState, SafeTransactionKind
 from service.domain.states import State
 from service.store import leases
 from service.store.leases import Lease, held
-from service.store.tables import ChangeRequest, Proposal
+from service.store.tables import ChangeRequest, Proposal, SafeTransaction
 
 _MEMBER_STATES = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED)]
 
@@ -51,19 +51,29 @@ def leave(session: Session, proposal: Proposal) -> None:
     if ProposalState(proposal.state) not in LIVE_PROPOSAL or has_members(session, proposal.id):
         return
     if proposal.state == ProposalState.EXTERNAL:
-        _become(proposal, ProposalState.WITHDRAWN)
+        _become(proposal, ProposalState.WITHDRAWN, due=False)
     elif proposal.state != ProposalState.WITHDRAWING:
-        _become(proposal, ProposalState.WITHDRAWING)
+        _become(proposal, ProposalState.WITHDRAWING, due=True)
 
 
-def approve(proposal: Proposal) -> None:
-    """What a locked proposal asks for is allowed at a final block, by whatever route: it ends."""
-    if ProposalState(proposal.state) in LIVE_PROPOSAL:
-        _become(proposal, ProposalState.APPROVED)
+def approve(session: Session, proposal: Proposal) -> None:
+    """What a locked proposal asks for is allowed at a final block, by whatever route: it ends.
+
+    A Safe transaction of ours that is not known to be executed is looked after: it may be left in the owners' queue.
+    """
+    if ProposalState(proposal.state) not in LIVE_PROPOSAL:
+        return
+    left = exists().where(
+        SafeTransaction.proposal_id == proposal.id,
+        SafeTransaction.kind == SafeTransactionKind.APPROVAL.value,
+        SafeTransaction.state.in_([state.value for state in LIVE_SAFE_TRANSACTION]),
+    )
+    proposal.queue_due_at = None
+    _become(proposal, ProposalState.APPROVED, due=bool(session.scalar(select(left))))
 
 
-def _become(proposal: Proposal, state: ProposalState) -> None:
+def _become(proposal: Proposal, state: ProposalState, *, due: bool) -> None:
     # The lease stays with its holder, whose outcome will find another state than it decided on.
     proposal.state = state
     proposal.rung_at = None
-    proposal.due_at = func.clock_timestamp() if state is ProposalState.WITHDRAWING else None
+    proposal.due_at = func.clock_timestamp() if due else None

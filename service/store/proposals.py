@@ -1,12 +1,15 @@
 """Proposals: joined under their row lock, served under a lease, their nonces claimed per Safe."""
 
-import itertools
+from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import and_, case, func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from service.domain import calls
+from service.domain.alerts import ALERTS_KEPT
+from service.domain.approver import Approver
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Facts, ProposalOutcome
 from service.domain.snapshots import (
@@ -19,13 +22,13 @@ from service.domain.snapshots import (
 )
 from service.domain.snapshots import Proposal as ProposalSnapshot
 from service.domain.snapshots import SafeTransaction as SafeTransactionSnapshot
-from service.store import membership, snapshots, transitions
+from service.store import membership, nonces, snapshots, transitions
 from service.store.database import Database
 from service.store.leases import Lease, due_again, given_back, held
 from service.store.locks import lock_name
 from service.store.tables import ChangeRequest, Proposal, SafeTransaction
 
-_ENDED = frozenset(ProposalState) - LIVE_PROPOSAL
+_LIVE = [state.value for state in LIVE_PROPOSAL]
 _DESERTED = frozenset({ProposalState.WITHDRAWING, ProposalState.WITHDRAWN})
 _LIVE_TRANSACTION = [state.value for state in LIVE_SAFE_TRANSACTION]
 
@@ -42,7 +45,9 @@ class StoredRequestIntents:
         """See the port."""
         transitions.record(self._database, self._lease, facts)
 
-    def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> ProposalSnapshot:
+    def join_proposal(
+        self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None
+    ) -> ProposalSnapshot:
         """See the port. A proposal that is being withdrawn is returned without joining it: wait until it ended."""
         with self._database.transaction() as session:
             request = self._request(session)
@@ -52,8 +57,11 @@ class StoredRequestIntents:
             row = _live_proposal(session, request, devices) or _new_proposal(
                 self._database, session, request, devices, safe
             )
+            if approver is not None:
+                row.approver = dict(approver.as_json())
             if ProposalState(row.state) in JOINABLE_PROPOSAL and request.proposal_id != row.id:
-                self._request(session, lock=True).proposal_id = row.id
+                joining = self._request(session, lock=True)
+                joining.proposal_id, joining.alerts_seen = row.id, 0
                 session.flush()
                 if before is not None:
                     membership.leave(session, before)
@@ -77,7 +85,7 @@ def _live_proposal(session: Session, request: ChangeRequest, devices: tuple[str,
         Proposal.app_contract == request.app_contract,
         Proposal.compose_hash == request.compose_hash,
         Proposal.devices == sorted(devices),
-        Proposal.state.in_([state.value for state in LIVE_PROPOSAL]),
+        Proposal.state.in_(_LIVE),
     )
     return session.scalars(select(Proposal).where(*identity).with_for_update(key_share=True)).one_or_none()
 
@@ -110,7 +118,9 @@ class StoredProposalIntents:
         self._database = database
         self._lease = lease
 
-    def claim_nonce(self, next_nonce: int) -> SafeTransactionSnapshot:
+    def claim_nonce(
+        self, chain_nonce: int, occupied: Collection[int] = (), scan_from: int | None = None
+    ) -> SafeTransactionSnapshot:
         """See the port. The claim is per Safe, whatever the workspace.
 
         Raises:
@@ -120,10 +130,9 @@ class StoredProposalIntents:
             row = locked(session, self._lease)
             wanted = ProposalState(row.state) in JOINABLE_PROPOSAL
             if wanted:
-                lock_name(session, f"nonce:{row.chain_id}:{row.safe}")
-                nonce = _free_nonce(session, row, next_nonce)
+                nonce = nonces.take_free(session, row, chain_nonce, occupied)
                 call = calls.approval_call(row.app_contract, row.compose_hash, tuple(row.devices))
-                return self._intend(session, row, SafeTransactionKind.APPROVAL, call, nonce)
+                return self._intend(session, row, SafeTransactionKind.APPROVAL, call, nonce, scan_from)
             _give_back(session, self._lease)
         raise LeaseLost("nobody waits for this proposal any more")
 
@@ -145,7 +154,13 @@ class StoredProposalIntents:
             return self._intend(session, row, SafeTransactionKind.REJECTION, call, nonce)
 
     def _intend(
-        self, session: Session, row: Proposal, kind: SafeTransactionKind, call: calls.SafeCall, nonce: int
+        self,
+        session: Session,
+        row: Proposal,
+        kind: SafeTransactionKind,
+        call: calls.SafeCall,
+        nonce: int,
+        scan_from: int | None = None,
     ) -> SafeTransactionSnapshot:
         safe = _safe_of(row)
         transaction = SafeTransaction(
@@ -161,36 +176,13 @@ class StoredProposalIntents:
             operation=call.operation,
             safe_tx_hash=calls.safe_tx_hash(row.chain_id, safe, call, nonce),
             confirmations=[],
+            signature_kinds={},
+            contract_signatures=[],
+            scan_from=scan_from,
         )
         session.add(transaction)
         session.flush()
         return snapshots.safe_transaction(transaction)
-
-
-def _free_nonce(session: Session, row: Proposal, next_nonce: int) -> int:
-    """The first nonce from ``next_nonce`` that no live proposal of ours holds.
-
-    A transaction of a proposal that ended counts only as far as the Safe's queue shows it, which ``next_nonce`` says:
-    one that never got there, or was taken out, would leave a hole that blocks everything above it.
-    """
-    ours = and_(
-        SafeTransaction.chain_id == row.chain_id,
-        SafeTransaction.safe == row.safe,
-        SafeTransaction.kind == SafeTransactionKind.APPROVAL.value,
-        SafeTransaction.state.in_(_LIVE_TRANSACTION),
-    )
-    live = select(Proposal.id).where(Proposal.state.in_([state.value for state in LIVE_PROPOSAL]))
-    taken = set(
-        session.scalars(
-            select(SafeTransaction.nonce).where(
-                ours, SafeTransaction.nonce >= next_nonce, SafeTransaction.proposal_id.in_(live)
-            )
-        )
-    )
-    nonce = next(nonce for nonce in itertools.count(next_nonce) if nonce not in taken)
-    stale = update(SafeTransaction).where(ours, SafeTransaction.nonce == nonce)
-    session.execute(stale.values(state=SafeTransactionState.REPLACED.value))
-    return nonce
 
 
 def locked(session: Session, lease: Lease) -> Proposal:
@@ -203,6 +195,13 @@ def locked(session: Session, lease: Lease) -> Proposal:
     if row is None:
         raise LeaseLost("another worker holds this proposal")
     return row
+
+
+def count_open(database: Database) -> int:
+    """How many live proposals go through a Safe, on whatever chain: they share one quota."""
+    live = (Proposal.safe.is_not(None), Proposal.state.in_(_LIVE))
+    with database.transaction() as session:
+        return session.scalar(select(func.count()).select_from(Proposal).where(*live)) or 0
 
 
 def apply(database: Database, lease: Lease, before: ProposalSnapshot, outcome: ProposalOutcome) -> None:
@@ -221,20 +220,30 @@ def apply(database: Database, lease: Lease, before: ProposalSnapshot, outcome: P
             outcome.state in _DESERTED and before.state in JOINABLE_PROPOSAL and membership.has_members(session, row.id)
         )
         if stands:
-            session.execute(update(Proposal).where(held(lease)).values(**_decided(lease, outcome)))
+            session.execute(update(Proposal).where(held(lease)).values(**_decided(lease, row, outcome)))
         else:
             _give_back(session, lease)
         if _has_news(before, outcome, stands=stands):
             membership.ring_members(session, row.id)
 
 
-def _decided(lease: Lease, outcome: ProposalOutcome) -> dict[str, Any]:
-    ended = outcome.state in _ENDED or outcome.wait_seconds is None
+def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str, Any]:
+    attempts = {None: row.attempts, False: 0, True: row.attempts + 1}[outcome.failed_attempt]
+    wait = outcome.wait_seconds
+    told = [{"code": one.code.value, "message": one.message} for one in outcome.alerts]
+    facts = {
+        "safe_seen": None if outcome.safe_seen is None else asdict(outcome.safe_seen),
+        "news_at": outcome.news_at,
+        "queue_due_at": outcome.queue_due_at,
+        "delegate_checked_at": outcome.delegate_checked_at,
+    }
     return {
         "state": outcome.state.value,
         "detail": outcome.detail,
-        "attempts": Proposal.attempts + 1 if outcome.failed_attempt else 0,
-        **given_back(None if ended else due_again(lease, outcome.wait_seconds or 0)),
+        "attempts": attempts,
+        "alerts": [*row.alerts, *told][:ALERTS_KEPT],
+        **{column: value for column, value in facts.items() if value is not None},
+        **given_back(None if wait is None else due_again(lease, wait)),
     }
 
 
@@ -246,10 +255,14 @@ def _give_back(session: Session, lease: Lease) -> None:
 
 def _write_transactions(session: Session, before: ProposalSnapshot, outcome: ProposalOutcome) -> None:
     newest = snapshots.proposal(session, before.id)
+    signatures, contracts = outcome.signatures, outcome.contract_signatures
     facts: dict[str, Any] = {
         "transaction_hash": outcome.transaction_hash,
-        "confirmations": None if outcome.confirmations is None else list(outcome.confirmations),
+        "confirmations": None if signatures is None else list(signatures),
+        "signature_kinds": None if signatures is None else {owner: kind.value for owner, kind in signatures.items()},
+        "contract_signatures": None if contracts is None else list(contracts),
         "threshold": outcome.threshold,
+        "scan_from": outcome.scan_from,
     }
     _write_transaction(session, newest.transaction, outcome.transaction_state, facts)
     _write_transaction(session, newest.rejection, outcome.rejection_state, {})
@@ -271,11 +284,11 @@ def _write_transaction(
 
 
 def _has_news(before: ProposalSnapshot, outcome: ProposalOutcome, *, stands: bool) -> bool:
-    if (stands and outcome.state is not before.state) or outcome.transaction_hash is not None:
+    if (stands and (outcome.state is not before.state or outcome.alerts)) or outcome.transaction_hash is not None:
         return True
     known = before.transaction
     seen = (set(known.confirmations), known.threshold) if known else (set(), None)
-    confirmations = seen[0] if outcome.confirmations is None else set(outcome.confirmations)
+    confirmations = seen[0] if outcome.signatures is None else set(outcome.signatures)
     threshold = seen[1] if outcome.threshold is None else outcome.threshold
     return (confirmations, threshold) != seen
 

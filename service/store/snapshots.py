@@ -1,15 +1,18 @@
 """Rows read into the immutable snapshots that steps decide on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from service.domain import snapshots as domain
+from service.domain.alerts import Alert, AlertCode
 from service.domain.calls import SafeCall
 from service.domain.chain import Block, ChainFact, FactKind
+from service.domain.signatures import SignatureKind
 from service.domain.states import State
-from service.store import tables
+from service.store import nonces, tables
 from service.store.database import Database
 from service.store.membership import members_of
 from service.store.transitions import TOKEN
@@ -59,6 +62,7 @@ def change_request(
         attempts=row.attempts,
         proposal=None if row.proposal_id is None else proposal(session, row.proposal_id),
         facts=() if row.compose_hash is None else _facts_of(session, row),
+        alerts_seen=row.alerts_seen,
     )
 
 
@@ -88,8 +92,10 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         .where(tables.SafeTransaction.proposal_id == proposal_id)
         .order_by(tables.SafeTransaction.position)
     ).all()
-    members = session.scalars(
-        select(tables.ChangeRequest.id).where(members_of(proposal_id)).order_by(tables.ChangeRequest.id)
+    joined = session.execute(
+        select(tables.ChangeRequest.id, members_of(proposal_id))
+        .where(tables.ChangeRequest.proposal_id == proposal_id)
+        .order_by(tables.ChangeRequest.id)
     ).all()
     return domain.Proposal(
         id=row.id,
@@ -102,9 +108,27 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         safe=row.safe,
         transaction=_newest(transactions, domain.SafeTransactionKind.APPROVAL),
         rejection=_newest(transactions, domain.SafeTransactionKind.REJECTION),
-        members=tuple(members),
+        members=tuple(request_id for request_id, waits in joined if waits),
         attempts=row.attempts,
         detail=row.detail,
+        alerts=tuple(Alert(AlertCode(one["code"]), one["message"]) for one in row.alerts),
+        safe_seen=None if row.safe_seen is None else safe_seen(row.safe_seen),
+        news_at=row.news_at,
+        queue_due_at=row.queue_due_at,
+        delegate_checked_at=row.delegate_checked_at,
+        held_nonces=frozenset() if row.safe is None else frozenset(session.scalars(nonces.held_by_others(row))),
+        former=tuple(request_id for request_id, waits in joined if not waits),
+    )
+
+
+def safe_seen(stored: Mapping[str, Any]) -> domain.SafeSeen:
+    """The Safe as it was seen last."""
+    modules = stored["modules"]
+    return domain.SafeSeen(
+        owners=tuple(stored["owners"]),
+        threshold=stored["threshold"],
+        guard=stored["guard"],
+        modules=None if modules is None else tuple(modules),
     )
 
 
@@ -126,6 +150,9 @@ def safe_transaction(row: tables.SafeTransaction) -> domain.SafeTransaction:
         confirmations=tuple(row.confirmations),
         threshold=row.threshold,
         transaction_hash=row.transaction_hash,
+        signature_kinds={owner: SignatureKind(kind) for owner, kind in row.signature_kinds.items()},
+        contract_signatures=tuple(row.contract_signatures),
+        scan_from=row.scan_from,
     )
 
 

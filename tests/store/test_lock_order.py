@@ -10,6 +10,7 @@ from service.domain.chain import Block, ChainView, Cursor, Observation
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Advance, Facts, ProposalOutcome, Wait
 from service.domain.reasons import Reason
+from service.domain.signatures import SignatureKind
 from service.domain.snapshots import ProposalState, SafeTransactionState
 from service.domain.states import State
 from service.store import leases, observations, proposals, snapshots, transitions
@@ -20,14 +21,14 @@ from service.store.tables import ChainCursor, ChangeRequest, Proposal
 from tests.support import rows
 from tests.support.threads import holding, in_background, together, wait_until_blocked
 
-CONFIRMED = ("0x" + "11" * 20,)
+CONFIRMED = {"0x" + "11" * 20: SignatureKind.EIP712}
 LOCK_REQUEST = "SELECT id FROM change_requests WHERE id = :id FOR UPDATE"
 
 
 def _ring_members(database: Database, lease: Lease, proposal_id: str) -> None:
     with database.transaction() as session:
         before = snapshots.proposal(session, proposal_id)
-    proposals.apply(database, lease, before, ProposalOutcome(ProposalState.QUEUED, 0, confirmations=CONFIRMED))
+    proposals.apply(database, lease, before, ProposalOutcome(ProposalState.QUEUED, 0, signatures=CONFIRMED))
 
 
 def test_a_member_leaves_while_the_proposal_rings_for_its_members(database: Database, workspace: str):
@@ -142,7 +143,8 @@ class Bustle:
                 continue
             with self.database.transaction() as session:
                 before = snapshots.proposal(session, proposal_id)
-            outcome = ProposalOutcome(ProposalState.QUEUED, 0, confirmations=(f"0x{self.roll.random()}",))
+            signed = {f"0x{self.roll.random()}": SignatureKind.EIP712}
+            outcome = ProposalOutcome(ProposalState.QUEUED, 0, signatures=signed)
             if before.state is ProposalState.WITHDRAWING:
                 deleted = SafeTransactionState.DELETED
                 outcome = ProposalOutcome(ProposalState.WITHDRAWN, None, transaction_state=deleted)

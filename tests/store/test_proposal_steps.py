@@ -1,12 +1,16 @@
 """What the holder of a proposal writes: nonces claimed before anything is posted, and what a step brings back."""
 
+from datetime import timedelta
+
 import pytest
 
+from service.domain.alerts import ALERTS_KEPT, Alert, AlertCode
 from service.domain.calls import approval_call, rejection_call, safe_tx_hash
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import ProposalOutcome
+from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Proposal as Snapshot
-from service.domain.snapshots import ProposalState, SafeTransactionKind, SafeTransactionState
+from service.domain.snapshots import ProposalState, SafeSeen, SafeTransactionKind, SafeTransactionState
 from service.domain.states import State
 from service.store import proposals
 from service.store.database import Database
@@ -38,6 +42,24 @@ class TestNonces:
         intents = [self._posting(database, spaces[number % 2]) for number in range(10)]
         claimed = together([lambda each=each: each.claim_nonce(5).nonce for each in intents])
         assert sorted(claimed) == list(range(5, 15))
+
+    def test_the_lowest_that_is_free_in_the_queue_and_with_us_is_taken(self, database: Database, workspace: str):
+        assert [self._posting(database, workspace).claim_nonce(5, {6, 8}).nonce for _ in range(3)] == [5, 7, 9]
+
+    def test_the_step_sees_what_other_live_proposals_hold(self, database: Database, workspace: str):
+        live = rows.proposal(database, workspace, compose_hash=rows.OTHER_HASH)
+        rows.approval(database, live, 5)
+        ended = rows.proposal(database, workspace, ProposalState.FAILED, compose_hash=rows.OTHER_HASH)
+        rows.approval(database, ended, 6)
+        elsewhere = rows.proposal(database, workspace, safe=rows.OTHER_SAFE, compose_hash="0x" + "03" * 32)
+        rows.approval(database, elsewhere, 7)
+        mine = rows.proposal(database, workspace)
+        rows.approval(database, mine, 8)
+        assert snapshot(database, mine).held_nonces == {5}
+        assert snapshot(database, live).held_nonces == {8}
+
+    def test_the_block_to_look_from_is_kept(self, database: Database, workspace: str):
+        assert self._posting(database, workspace).claim_nonce(5, scan_from=1234).scan_from == 1234
 
     def test_each_safe_and_chain_counts_for_itself(self, database: Database, workspace: str):
         places = [{}, {"safe": rows.OTHER_SAFE}, {"chain_id": 1}]
@@ -115,7 +137,8 @@ class TestApply:
     def test_it_stores_what_the_step_saw(self, database: Database, workspace: str):
         proposal_id, before = self._queued(database, workspace)
         owners = ("0x" + "11" * 20, "0x" + "22" * 20)
-        outcome = ProposalOutcome(ProposalState.QUEUED, 30, "2 of 3", confirmations=owners, threshold=3)
+        signed = dict.fromkeys(owners, SignatureKind.EIP712)
+        outcome = ProposalOutcome(ProposalState.QUEUED, 30, "2 of 3", signatures=signed, threshold=3)
         self._apply(database, before, outcome)
         after = snapshot(database, proposal_id)
         assert after.transaction is not None
@@ -128,8 +151,8 @@ class TestApply:
         [
             (ProposalOutcome(ProposalState.QUEUED, 30), False),
             (ProposalOutcome(ProposalState.QUEUED, 30, "only words"), False),
-            (ProposalOutcome(ProposalState.QUEUED, 30, confirmations=(), threshold=3), False),
-            (ProposalOutcome(ProposalState.QUEUED, 30, confirmations=("0x" + "11" * 20,)), True),
+            (ProposalOutcome(ProposalState.QUEUED, 30, signatures={}, threshold=3), False),
+            (ProposalOutcome(ProposalState.QUEUED, 30, signatures={"0x" + "11" * 20: SignatureKind.ETH_SIGN}), True),
             (ProposalOutcome(ProposalState.QUEUED, 30, threshold=2), True),
             (ProposalOutcome(ProposalState.QUEUED, 30, transaction_hash="0x" + "aa" * 32), True),
             (ProposalOutcome(ProposalState.POSTING, 0, transaction_state=SafeTransactionState.REPLACED), True),
@@ -161,6 +184,46 @@ class TestApply:
         self._apply(database, before, ProposalOutcome(ProposalState.FAILED, None, "no"))
         row = rows.read(database, Proposal, before.id)
         assert (row.state, row.detail, row.due_at, row.lease_until) == ("failed", "no", None, None)
+
+    def test_what_was_seen_of_safe_and_queue_is_kept_until_something_newer(self, database: Database, workspace: str):
+        proposal_id, before = self._queued(database, workspace)
+        seen = SafeSeen(("0x" + "11" * 20,), 1, "0x" + "22" * 20, None)
+        later = rows.NOW + timedelta(hours=1)
+        times = {"news_at": rows.NOW, "queue_due_at": later, "delegate_checked_at": rows.NOW}
+        self._apply(database, before, ProposalOutcome(ProposalState.QUEUED, 0, safe_seen=seen, scan_from=9, **times))
+        self._apply(database, snapshot(database, proposal_id), ProposalOutcome(ProposalState.QUEUED, 30))
+        after = snapshot(database, proposal_id)
+        assert (after.safe_seen, after.news_at, after.queue_due_at) == (seen, rows.NOW, later)
+        assert after.transaction is not None
+        assert after.transaction.scan_from == 9
+
+    def test_alerts_are_added_and_rung_for(self, database: Database, workspace: str):
+        proposal_id, before = self._queued(database, workspace)
+        (request_id,) = before.members
+        alerts = [Alert(AlertCode.OTHER_AT_NONCE, f"another {number}") for number in range(3)]
+        self._apply(database, before, ProposalOutcome(ProposalState.QUEUED, 0, alerts=(alerts[0],)))
+        rows.shift(database, ChangeRequest, request_id, due_at=600)
+        self._apply(
+            database,
+            snapshot(database, proposal_id),
+            ProposalOutcome(ProposalState.QUEUED, 30, alerts=tuple(alerts[1:])),
+        )
+        assert snapshot(database, proposal_id).alerts == tuple(alerts)
+        assert rows.is_due(database, ChangeRequest, request_id)
+
+    def test_alerts_end_when_there_is_no_more_room(self, database: Database, workspace: str):
+        proposal_id, before = self._queued(database, workspace)
+        many = tuple(Alert(AlertCode.OWNERS_CHANGED, f"change {number}") for number in range(ALERTS_KEPT + 2))
+        self._apply(database, before, ProposalOutcome(ProposalState.QUEUED, 0, alerts=many))
+        assert snapshot(database, proposal_id).alerts == many[:ALERTS_KEPT]
+
+    @pytest.mark.parametrize(("failed", "attempts"), [(True, 6), (None, 5), (False, 0)])
+    def test_attempts_are_counted_left_or_forgotten(
+        self, database: Database, workspace: str, failed: bool | None, attempts: int
+    ):
+        proposal_id, before = self._queued(database, workspace, attempts=5)
+        self._apply(database, before, ProposalOutcome(ProposalState.QUEUED, 30, failed_attempt=failed))
+        assert rows.read(database, Proposal, proposal_id).attempts == attempts
 
     def test_a_proposal_that_is_served_cannot_be_forgotten(self, database: Database, workspace: str):
         _, before = self._queued(database, workspace)
@@ -197,8 +260,7 @@ class TestApply:
         assert after.state is ProposalState.APPROVED
         assert after.transaction is not None
         assert (after.transaction.state, after.transaction.transaction_hash) == ("executed", "0x" + "aa" * 32)
-        row = rows.read(database, Proposal, proposal_id)
-        assert (row.due_at, row.lease_until) == (None, None)
+        assert rows.is_due(database, Proposal, proposal_id), "to see whether anything is left in the owners' queue"
 
     @pytest.mark.parametrize("state", [ProposalState.WITHDRAWING, ProposalState.WITHDRAWN])
     def test_one_that_somebody_joined_meanwhile_is_not_given_up(

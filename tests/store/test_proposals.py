@@ -1,10 +1,16 @@
 """One approval for all who need the same: joining, leaving, and its end."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from service.domain.snapshots import ProposalState
+from service.domain.approver import Approver
+from service.domain.chain import AppOwnership, SafeState
+from service.domain.snapshots import ProposalState, SafeTransactionState
 from service.domain.states import State
 from service.store.database import Database
+from service.store.proposals import StoredRequestIntents
 from service.store.tables import ChangeRequest, Proposal
 from tests.support import rows
 from tests.support.members import EVIDENCE, every_proposal, join, member, move, snapshot
@@ -18,6 +24,18 @@ class TestJoining:
         assert (joined.state, joined.safe, joined.members) == (ProposalState.POSTING, rows.SAFE, (request_id,))
         assert (joined.app_contract, joined.compose_hash) == (rows.APP, rows.COMPOSE_HASH)
         assert rows.is_due(database, Proposal, joined.id)
+
+    def test_who_approves_is_kept_as_it_was_last_read(self, database: Database, workspace: str):
+        request_ids = [rows.change_request(database, workspace, State.PREPARED) for _ in range(3)]
+        owned = AppOwnership(has_code=True, owner=rows.SAFE, pending_owner=None)
+        safe = SafeState(rows.SAFE, "1.4.1", (rows.OTHER_APP,), 1, 0)
+        before, after = (Approver(owned, replace(safe, guard=guard)) for guard in (None, rows.OTHER_APP))
+        for request_id, approver in zip(request_ids, (before, after, None), strict=True):
+            lease = rows.lease(database, ChangeRequest, request_id)
+            joined = StoredRequestIntents(database, lease).join_proposal((), rows.SAFE, approver)
+            expected = before if approver is before else after
+            stored = rows.read(database, Proposal, joined.id).approver
+            assert stored == json.loads(json.dumps(expected.as_json()))
 
     def test_ten_at_once_share_one(self, database: Database, workspace: str):
         request_ids = [rows.change_request(database, workspace, State.PREPARED) for _ in range(10)]
@@ -71,6 +89,14 @@ class TestJoining:
         joined = join(database, request_id, safe=None)
         assert (joined.state, joined.safe) == (ProposalState.EXTERNAL, None)
         assert rows.read(database, Proposal, joined.id).due_at is None
+
+    def test_who_joins_another_one_hears_of_all_its_alerts(self, database: Database, workspace: str):
+        first = rows.proposal(database, workspace)
+        request_id = rows.change_request(database, workspace, State.PREPARED, proposal_id=first, alerts_seen=7)
+        join(database, request_id)
+        assert rows.read(database, ChangeRequest, request_id).alerts_seen == 7
+        join(database, request_id, (rows.DEVICE,))
+        assert rows.read(database, ChangeRequest, request_id).alerts_seen == 0
 
     def test_again_changes_nothing(self, database: Database, workspace: str):
         request_id = rows.change_request(database, workspace, State.PREPARED)
@@ -153,6 +179,26 @@ class TestApproved:
         assert (row.state, row.due_at) == ("approved", None)
         move(database, second, State.EXECUTED, State.REGISTERED, EVIDENCE)
         assert snapshot(database, proposal_id).state is ProposalState.APPROVED
+
+    @pytest.mark.parametrize(
+        ("state", "due"),
+        [
+            (SafeTransactionState.INTENDED, True),
+            (SafeTransactionState.QUEUED, True),
+            (SafeTransactionState.EXECUTED, False),
+            (SafeTransactionState.REPLACED, False),
+        ],
+    )
+    def test_a_safe_transaction_that_may_be_left_in_the_queue_is_looked_after(
+        self, database: Database, workspace: str, state: SafeTransactionState, due: bool
+    ):
+        proposal_id = rows.proposal(database, workspace, queue_due_at=rows.NOW)
+        rows.approval(database, proposal_id, state=state)
+        request_id = member(database, workspace, proposal_id, State.EXECUTED)
+        move(database, request_id, State.EXECUTED, State.REGISTERED, EVIDENCE)
+        row = rows.read(database, Proposal, proposal_id)
+        assert (row.state, row.due_at is not None, row.queue_due_at) == ("approved", due, None)
+        assert rows.is_due(database, Proposal, proposal_id) is due
 
     def test_the_next_request_of_that_identity_makes_a_new_one(self, database: Database, workspace: str):
         proposal_id = rows.proposal(database, workspace)

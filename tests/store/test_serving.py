@@ -7,7 +7,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from service.domain.chain import SafeState
+from service.domain.chain import FactKind, SafeState
+from service.domain.errors import Unreachable
+from service.domain.origin import approval_origin, rejection_origin
 from service.domain.reasons import Reason
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
@@ -17,10 +19,13 @@ from service.store.leases import LeaseKeeper
 from service.store.tables import ChangeRequest, Proposal, WebhookAttempt, WebhookDelivery
 from service.wiring import Timings, WorkerParts
 from tests.support import rows
+from tests.support.builders import safe_transaction
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
 from tests.support.fake_safe_queue import FakeSafeQueue
 from tests.support.fakes import FakeSigner, FixedClock
+from tests.support.members import move
+from tests.support.threads import together
 from workers import serve
 
 URL = "https://receiver.example/hook"
@@ -102,6 +107,100 @@ def test_a_proposal_on_a_chain_taken_out_of_the_configuration_waits_for_its_retu
     row = rows.read(database, Proposal, proposal_id)
     assert (row.detail, row.attempts) == (f"chain {rows.CHAIN_ID} is not configured", 1)
     assert "Traceback" not in caplog.text
+
+
+def _queue_world(parts: WorkerParts) -> tuple[WorkerParts, FakeChain, FakeSafeQueue]:
+    signer, owner = FakeSigner(), FakeSigner(11)
+    chain, queue = FakeChain(), FakeSafeQueue([owner.address], {signer.address: frozenset({owner.address})})
+    chain.safes[rows.SAFE] = SafeState(rows.SAFE, "1.4.1", (owner.address,), 1, 0)
+    links: dict[str, Any] = {"chains": {rows.CHAIN_ID: chain}, "queues": {rows.CHAIN_ID: queue}, "signer": signer}
+    return replace(parts, **links), chain, queue
+
+
+def test_what_is_left_of_an_approved_proposal_is_taken_out_of_the_queue_once(
+    database: Database, workspace: str, parts: WorkerParts
+):
+    parts, chain, queue = _queue_world(parts)
+    chain.mine((FactKind.HASH_ADDED, rows.COMPOSE_HASH), empty=chain.depth)
+    proposal_id = rows.proposal(database, workspace, ProposalState.APPROVED, due_at=rows.NOW)
+    rows.approval(database, proposal_id)
+    queue.add(safe_transaction())
+
+    served = together([lambda: serve.serve_proposal(parts, proposal_id)] * 2)
+
+    assert set(served) == {ProposalState.APPROVED, None}, "the other one found a lease, or nothing due"
+    assert (queue.rows, queue.calls.count("delete")) == ({}, 1)
+    assert [row.state for row in rows.transactions(database, proposal_id)] == ["deleted"]
+    assert rows.read(database, Proposal, proposal_id).due_at is None
+
+
+def test_owners_see_which_change_requests_wait_and_which_left(database: Database, workspace: str, parts: WorkerParts):
+    parts, _, queue = _queue_world(parts)
+    proposal_id = rows.proposal(database, workspace, ProposalState.POSTING)
+    waiting, left = [
+        rows.change_request(database, workspace, state, proposal_id=proposal_id)
+        for state in (State.PREPARED, State.CANCELLED)
+    ]
+    serve.serve_proposal(parts, proposal_id)
+    (posted,) = queue.rows
+    owner = FakeSigner(11)
+    queue.confirm(posted, owner.address, owner.sign(posted))
+    move(database, waiting, State.PREPARED, State.CANCELLED)
+
+    assert serve.serve_proposal(parts, proposal_id) is ProposalState.WITHDRAWN
+
+    assert queue.origins == [approval_origin([waiting]), rejection_origin(sorted([waiting, left]))]
+
+
+def test_a_broken_safe_delays_no_other(database: Database, workspace: str, parts: WorkerParts):
+    parts, chain, queue = _queue_world(parts)
+    chain.safes[rows.OTHER_SAFE] = replace(chain.safes[rows.SAFE], address=rows.OTHER_SAFE)
+    places = {"broken": (rows.OTHER_SAFE, rows.OTHER_HASH), "fine": (rows.SAFE, rows.COMPOSE_HASH)}
+    posting = {
+        name: rows.proposal(database, workspace, ProposalState.POSTING, safe=safe, compose_hash=compose_hash)
+        for name, (safe, compose_hash) in places.items()
+    }
+    for proposal_id in posting.values():
+        rows.change_request(database, workspace, State.PREPARED, proposal_id=proposal_id)
+    queue.fail("pending", Unreachable("HTTP 429", reason=Reason.SAFE_SERVICE_UNREACHABLE, retry_after=40_000))
+
+    assert serve.serve_proposal(parts, posting["broken"]) is ProposalState.POSTING
+    assert serve.serve_proposal(parts, posting["fine"]) is ProposalState.QUEUED
+
+    assert (rows.due_in(database, Proposal, posting["broken"]) or 0) > 39_000, "what the service asks for is obeyed"
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        (Unreachable("HTTP 503", reason=Reason.SAFE_SERVICE_UNREACHABLE), 600),
+        (Unreachable("no route", reason=Reason.RPC_UNREACHABLE), 60),
+    ],
+)
+def test_only_what_has_a_quota_is_asked_again_after_long_pauses(
+    database: Database, workspace: str, parts: WorkerParts, error: Unreachable, wait: float
+):
+    parts, chain, _ = _queue_world(parts)
+    proposal_id = rows.proposal(database, workspace, ProposalState.POSTING, attempts=20)
+    rows.change_request(database, workspace, State.PREPARED, proposal_id=proposal_id)
+    chain.fail("view", error)
+
+    serve.serve_proposal(parts, proposal_id)
+
+    assert wait - 10 < (rows.due_in(database, Proposal, proposal_id) or 0) <= wait
+
+
+def test_a_request_that_needs_the_safe_service_spares_it_too(
+    database: Database, workspace: str, parts: WorkerParts, phala: FakePhala
+):
+    parts, _, queue = _queue_world(parts)
+    request_id = rows.change_request(database, workspace, cvm_id=phala.info.name, attempts=20)
+    queue.fail("delegators", Unreachable("HTTP 503", reason=Reason.SAFE_SERVICE_UNREACHABLE))
+
+    serve.serve_request(parts, request_id)
+
+    assert rows.read(database, ChangeRequest, request_id).reason == Reason.SAFE_SERVICE_UNREACHABLE
+    assert 590 < (rows.due_in(database, ChangeRequest, request_id) or 0) <= 600
 
 
 def test_a_delivery_that_cannot_be_made_counts_as_an_attempt(

@@ -8,9 +8,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
+from service.domain.snapshots import ProposalState, SafeTransactionState
 from service.store import migrate
 from service.store.columns import Base
-from service.store.database import make_engine
+from service.store.database import Database, make_engine
+from service.store.tables import Proposal
+from tests.support import rows
 from tests.support.postgres import NewDatabase
 
 _CONSTRAINTS = """
@@ -52,6 +55,30 @@ def test_the_migrations_run_up_down_and_up_again(empty_database: NewDatabase):
         assert inspect(engine).get_table_names() == ["alembic_version"]
         migrate.upgrade(url)
         assert _catalogue(engine) == first
+        engine.dispose()
+
+
+def test_waiting_approvals_keep_their_signatures_and_left_overs_are_looked_after(empty_database: NewDatabase):
+    """Revision 0002, on rows of the one before it."""
+    with empty_database() as url:
+        migrate.upgrade(url)
+        engine = make_engine(url)
+        database = Database(engine, rows.sealer(), public_url="")
+        workspace = rows.workspace(database)
+        waiting = rows.proposal(database, workspace)
+        ended = rows.proposal(database, workspace, ProposalState.APPROVED, due_at=rows.NOW)
+        done = rows.proposal(database, workspace, ProposalState.APPROVED)
+        rows.approval(database, waiting, 0, confirmations=["0xA", "0xB"])
+        rows.approval(database, ended, 1)
+        rows.approval(database, done, 2, SafeTransactionState.EXECUTED)
+        engine.dispose()
+        for revision in ("0002", "-1"):
+            migrate.downgrade(url, revision)
+        migrate.upgrade(url)
+        kinds = [one.signature_kinds for one in rows.transactions(database, waiting)]
+        assert kinds == [{"0xA": "eip712", "0xB": "eip712"}]
+        due = [rows.read(database, Proposal, each).due_at is not None for each in (waiting, ended, done)]
+        assert due == [True, True, False]
         engine.dispose()
 
 

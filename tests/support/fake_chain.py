@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from service.domain.calls import ADD_COMPOSE_HASH, ADD_DEVICE
+from service.domain.calls import ADD_COMPOSE_HASH, ADD_DEVICE, MULTI_SEND_CALL_ONLY, MULTI_SEND_CODE_HASH
 from service.domain.chain import (
     Allowed,
     AppOwnership,
@@ -12,6 +13,7 @@ from service.domain.chain import (
     ChainFact,
     ChainView,
     FactKind,
+    SafeExecution,
     SafeState,
 )
 from service.domain.errors import StateUnavailable
@@ -24,6 +26,8 @@ class _MinedBlock:
     block: Block
     facts: list[ChainFact] = field(default_factory=list)
     nonces: dict[str, int] = field(default_factory=dict)
+    executions: list[SafeExecution] = field(default_factory=list)
+    approved: set[tuple[str, str, str]] = field(default_factory=set)
 
 
 class FakeChain(Faulty):
@@ -34,6 +38,7 @@ class FakeChain(Faulty):
         self.depth = depth
         self.owners: dict[str, AppOwnership] = {APP: AppOwnership(has_code=True, owner=SAFE, pending_owner=None)}
         self.safes: dict[str, SafeState] = {}
+        self.code_hashes: dict[str, str] = {MULTI_SEND_CALL_ONLY: MULTI_SEND_CODE_HASH}
         self.reverts: dict[str, str] = {}
         """Why calls of an app contract revert, whoever sends them."""
         self.lag = 0
@@ -61,6 +66,27 @@ class FakeChain(Faulty):
         for _ in range(empty):
             self._blocks.append(_MinedBlock(self._new_block(len(self._blocks))))
         return mined.block
+
+    def execute(
+        self, safe_tx_hash: str, nonce: int, *logs: tuple[FactKind, str], success: bool = True, final: bool = False
+    ) -> SafeExecution:
+        """A block in which the Safe executes a transaction at a nonce, and what its call logs."""
+        block = self.mine(*logs, nonce=nonce + 1)
+        transaction = "0x" + hashlib.sha256(f"{block.hash}{safe_tx_hash}".encode()).hexdigest()
+        execution = SafeExecution(safe_tx_hash, success, transaction, block)
+        self._blocks[-1].executions.append(execution)
+        if final:
+            self.mine(empty=self.depth - 1)
+        return execution
+
+    def set_safe(self, **state: Any) -> None:
+        """Change the Safe, in every block."""
+        self.safes[SAFE] = replace(self.safes[SAFE], **state)
+
+    def approve_hash(self, owner: str, safe_tx_hash: str) -> None:
+        """A block in which an owner of the Safe approves a hash."""
+        self.mine()
+        self._blocks[-1].approved.add((SAFE, owner, safe_tx_hash))
 
     def reorg(self, blocks: int) -> None:
         """Replace the newest ``blocks`` by as many empty ones."""
@@ -117,10 +143,18 @@ class FakeChain(Faulty):
 
     def ownership(self, app_contract: str, at: Block) -> AppOwnership:
         def effect() -> AppOwnership:
-            self._up_to(at)
-            return self.owners.get(app_contract, AppOwnership(has_code=False, owner=None, pending_owner=None))
+            any_device = self._allowed(app_contract, "", "", at).device
+            known = self.owners.get(app_contract, AppOwnership(False, None, None, is_app=False))
+            return replace(known, allows_any_device=any_device)
 
         return self._call("ownership", effect)
+
+    def code_hash(self, address: str, at: Block) -> str | None:
+        def effect() -> str | None:
+            self._up_to(at)
+            return self.code_hashes.get(address)
+
+        return self._call("code_hash", effect)
 
     def safe(self, address: str, at: Block) -> SafeState | None:
         def effect() -> SafeState | None:
@@ -131,6 +165,19 @@ class FakeChain(Faulty):
             return state
 
         return self._call("safe", effect)
+
+    def executions(self, safe: str, first: int, last: int) -> Sequence[SafeExecution]:
+        def effect() -> Sequence[SafeExecution]:
+            return [one for mined in self._blocks[first : last + 1] for one in mined.executions if safe == SAFE]
+
+        return self._call("executions", effect)
+
+    def approved_hashes(self, safe: str, safe_tx_hash: str, owners: Sequence[str], at: Block) -> frozenset[str]:
+        def effect() -> frozenset[str]:
+            approved = {one for mined in self._up_to(at) for one in mined.approved}
+            return frozenset(owner for owner in owners if (safe, owner, safe_tx_hash) in approved)
+
+        return self._call("approved_hashes", effect)
 
     def simulate(self, sender: str, to: str, data: str, at: Block) -> str | None:
         def effect() -> str | None:

@@ -24,12 +24,11 @@ class FakeSafeQueue(Faulty):
         self.rows: dict[str, QueuedTransaction] = {}
         self._safes: dict[str, str] = {}
 
-    def next_nonce(self, safe: str, chain_nonce: int) -> int:
-        def effect() -> int:
-            queued = [row.nonce for row in self._of(safe) if not row.is_executed]
-            return max([chain_nonce, *(nonce + 1 for nonce in queued)])
+    def pending(self, safe: str, chain_nonce: int) -> Sequence[QueuedTransaction]:
+        def effect() -> Sequence[QueuedTransaction]:
+            return [row for row in self._of(safe) if not row.is_executed and row.nonce >= chain_nonce]
 
-        return self._call("next_nonce", effect)
+        return self._call("pending", effect)
 
     def delegators(self, safe: str, delegate: str) -> frozenset[str]:
         return self._call("delegators", lambda: self.delegates.get(delegate, frozenset()) if safe else frozenset())
@@ -63,7 +62,7 @@ class FakeSafeQueue(Faulty):
             if row is not None and row.is_executed:
                 raise Refused("Executed transactions cannot be deleted")
             if self._safes.get(safe_tx_hash) == safe:
-                del self.rows[safe_tx_hash], self._safes[safe_tx_hash]
+                self.lose(safe_tx_hash)
 
         self._call("delete", effect)
 
@@ -91,6 +90,10 @@ class FakeSafeQueue(Faulty):
         """Add a confirmation in the name of ``owner``."""
         row = self.rows[safe_tx_hash]
         self.rows[safe_tx_hash] = replace(row, confirmations=(*row.confirmations, (owner, signature)))
+
+    def lose(self, safe_tx_hash: str) -> None:
+        """Somebody deletes it."""
+        del self.rows[safe_tx_hash], self._safes[safe_tx_hash]
 
     def execute(self, safe_tx_hash: str, transaction_hash: str, *, successful: bool = True) -> None:
         """Show a transaction as executed."""

@@ -1,13 +1,14 @@
 """The outside world in memory, with the rules of the real one; the real adapters pass the same contract tests."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from eth_account import Account
 from eth_keys.datatypes import PrivateKey
 
+from service.domain.approver import Approver
 from service.domain.calls import approval_call, rejection_call
 from service.domain.outcomes import Facts
 from service.domain.snapshots import Proposal, SafeTransaction, SafeTransactionKind, SafeTransactionState
@@ -39,6 +40,10 @@ class Faulty:
     def fail(self, method: str, *errors: Exception, after_effect: bool = False) -> None:
         """Raise ``errors`` in turn from the next calls of ``method``."""
         self._faults[method].extend((error, after_effect) for error in errors)
+
+    def heal(self) -> None:
+        """Fail no more."""
+        self._faults.clear()
 
     def _call(self, method: str, effect: Callable[[], T]) -> T:
         self.calls.append(method)
@@ -73,6 +78,7 @@ class RecordingRequestIntents:
     def __init__(self, joins: Proposal | None = None) -> None:
         self.recorded: list[Facts] = []
         self.joined: list[tuple[tuple[str, ...], str | None]] = []
+        self.approver: Approver | None = None
         self.error: Exception | None = None
         self._joins = joins
 
@@ -81,10 +87,11 @@ class RecordingRequestIntents:
             raise self.error
         self.recorded.append(facts)
 
-    def join_proposal(self, devices: tuple[str, ...], safe: str | None) -> Proposal:
+    def join_proposal(self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None) -> Proposal:
         if self.error is not None:
             raise self.error
         self.joined.append((devices, safe))
+        self.approver = approver
         return self._joins or proposal(devices=devices, safe=safe)
 
     @property
@@ -99,16 +106,20 @@ class RecordingProposalIntents:
     def __init__(self, of: Proposal, taken: frozenset[int] = frozenset()) -> None:
         self.claimed: list[int] = []
         self.rejected: list[int] = []
+        self.transaction: SafeTransaction | None = None
         self._of = of
         self._taken = taken
 
-    def claim_nonce(self, next_nonce: int) -> SafeTransaction:
-        nonce = next_nonce
-        while nonce in self._taken:
+    def claim_nonce(
+        self, chain_nonce: int, occupied: Collection[int] = (), scan_from: int | None = None
+    ) -> SafeTransaction:
+        nonce = chain_nonce
+        while nonce in self._taken or nonce in occupied:
             nonce += 1
         self.claimed.append(nonce)
         call = approval_call(self._of.app_contract, self._of.compose_hash, self._of.devices)
-        return safe_transaction(nonce=nonce, call=call, id=f"stx_{nonce}")
+        self.transaction = safe_transaction(nonce=nonce, call=call, id=f"stx_{nonce}", scan_from=scan_from)
+        return self.transaction
 
     def intend_rejection(self, nonce: int) -> SafeTransaction:
         self.rejected.append(nonce)

@@ -1,5 +1,6 @@
 """The chain adapter over RPC endpoints that answer whatever a test wants, without a network."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,11 +13,23 @@ from tests.support.hostile_http import Behaviour, Request, RpcSays, Say, rpc
 
 
 @contextmanager
-def chain_of(*behaviours: Callable[[Request], Behaviour], finality: Finality = FINALIZED) -> Iterator[JsonRpcChain]:
+def chain_of(
+    *behaviours: Callable[[Request], Behaviour],
+    finality: Finality = FINALIZED,
+    agreement: int = 1,
+    calls: int = 4,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Iterator[JsonRpcChain]:
     """The adapter over one server per behaviour."""
     transport = _ByHost({f"rpc{index}.test": behave for index, behave in enumerate(behaviours)})
     chain = JsonRpcChain(
-        31337, [f"http://{host}/key-s3cret" for host in transport.hosts], finality, transport=transport
+        31337,
+        [f"http://{host}/key-s3cret" for host in transport.hosts],
+        finality,
+        agreement=agreement,
+        calls=calls,
+        transport=transport,
+        monotonic=monotonic,
     )
     yield chain
     chain.close()

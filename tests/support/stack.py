@@ -1,7 +1,7 @@
 """What flow tests do with a running Countersign and its world, in the words of its users."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -142,7 +142,6 @@ class Stack:
     def approve_elsewhere(self, app: App, compose_hash: str) -> None:
         """Allow a hash by a Safe transaction that no service knows of."""
         call = encode_call("addComposeHash(bytes32)", bytes.fromhex(compose_hash[2:]))
-        assert app.owner
         approve_and_execute(self.world.chain, app.owner, app.address, call)
 
     def approve(self, request_id: str) -> str:
@@ -150,6 +149,15 @@ class Stack:
         return self.execute(self.sign(request_id))
 
     # The operator, and bad luck
+
+    @contextmanager
+    def workspace_with(self, *, safes: Sequence[str] = (), external_apps: Sequence[str] = ()) -> Iterator[None]:
+        """The workspace while it knows more Safes, and apps that are approved elsewhere."""
+        self.deployment.apply_workspace(safes=safes, external_apps=external_apps)
+        try:
+            yield
+        finally:
+            self.deployment.apply_workspace()
 
     def slow_safe_service(self, seconds: float) -> None:
         """The next proposal is stored at once, but answered late."""

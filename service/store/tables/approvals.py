@@ -1,8 +1,10 @@
 """Approvals that change requests share, and the Safe transactions under them."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.domain.snapshots import (
@@ -16,11 +18,17 @@ from service.store.columns import Base, Leased, one_of
 
 _LIVE_PROPOSAL = one_of("state", LIVE_PROPOSAL)
 _SERVED_PROPOSAL = one_of("state", LIVE_PROPOSAL - {ProposalState.EXTERNAL})
+_MAY_BE_DUE = f"{_SERVED_PROPOSAL} OR (state = 'approved' AND safe IS NOT NULL)"
 _LIVE_APPROVAL = f"kind = 'approval' AND {one_of('state', LIVE_SAFE_TRANSACTION)}"
 
 
 class Proposal(Leased, Base):
-    """An approval that change requests share: one live row per identity."""
+    """An approval that change requests share: one live row per identity.
+
+    An approved one is due as long as a Safe transaction of ours is left in the owners' queue.
+    ``approver`` has what was read of the app contract's owner when a request last joined; it is shown, and decides
+    nothing.
+    """
 
     __tablename__ = "proposals"
 
@@ -32,13 +40,23 @@ class Proposal(Leased, Base):
     compose_hash: Mapped[str]
     devices: Mapped[list[str]]
     safe: Mapped[str | None]
+    approver: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     detail: Mapped[str | None]
+    alerts: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    safe_seen: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    news_at: Mapped[datetime | None]
+    queue_due_at: Mapped[datetime | None]
+    delegate_checked_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 
     __table_args__ = (
         CheckConstraint(one_of("state", ProposalState), name="state"),
-        CheckConstraint(f"({_SERVED_PROPOSAL}) = (due_at IS NOT NULL)", name="served_is_due"),
+        CheckConstraint(f"NOT ({_SERVED_PROPOSAL}) OR due_at IS NOT NULL", name="served_is_due"),
+        CheckConstraint(
+            f"due_at IS NULL OR ({_SERVED_PROPOSAL}) OR state = 'approved' AND safe IS NOT NULL",
+            name="ended_is_not_due",
+        ),
         CheckConstraint("state <> 'external' OR safe IS NULL", name="external_has_no_safe"),
         CheckConstraint(f"NOT ({_SERVED_PROPOSAL}) OR safe IS NOT NULL", name="served_has_safe"),
         Index(
@@ -74,6 +92,9 @@ class SafeTransaction(Base):
     operation: Mapped[int]
     safe_tx_hash: Mapped[str]
     confirmations: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    signature_kinds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    contract_signatures: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    scan_from: Mapped[int | None]
     threshold: Mapped[int | None]
     transaction_hash: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -49,6 +49,7 @@ class ChangeRequest(Leased, Base):
 
     proposal_id: Mapped[str | None] = mapped_column(ForeignKey("proposals.id"))
     approvals_seen: Mapped[int] = mapped_column(server_default=text("0"))
+    alerts_seen: Mapped[int] = mapped_column(server_default=text("0"))
     transaction_hash: Mapped[str | None]
     evidence_block_hash: Mapped[str | None]
     evidence_block_number: Mapped[int | None]

@@ -7,10 +7,10 @@ import pytest
 from eth_utils.crypto import keccak
 
 from sandbox.anvil import Anvil
-from sandbox.chain.accounts import DEPLOYER, OUTSIDER, OWNER_ADDRESSES
+from sandbox.chain.accounts import DEPLOYER, OUTSIDER
 from sandbox.chain.apps import Generation, deploy_dstack_app, transfer_to_safe
 from sandbox.chain.local import LocalChain, encode_call
-from sandbox.chain.safes import SafeVersion, approve_and_execute, deploy_safe
+from sandbox.chain.safes import approve_and_execute, deploy_safe
 from service.adapters.chain import JsonRpcChain
 from service.domain.calls import add_compose_hash
 from service.domain.chain import Allowed, AppOwnership, Block, FactKind
@@ -146,7 +146,7 @@ def test_allowed_takes_one_http_request(chain: JsonRpcChain, counting: Counting,
     at = head(chain)
     counting.reset()
     chain.allowed(app, HASH_TEXT, DEVICE_TEXT, at)
-    assert (counting.requests, counting.calls) == (1, 3)
+    assert (counting.requests, counting.calls) == (1, 4)  # with the proof that it is this chain
 
 
 def test_state_of_a_dropped_or_unknown_block_is_unavailable(anvil: Anvil, chain: JsonRpcChain, app: str) -> None:
@@ -165,12 +165,12 @@ def test_state_of_a_dropped_or_unknown_block_is_unavailable(anvil: Anvil, chain:
 
 
 def test_allowed_without_a_dstack_app_is_refused_not_no(local: LocalChain, chain: JsonRpcChain) -> None:
-    safe = deploy_safe(local)
+    reasons = {OUTSIDER.address: Reason.APP_CONTRACT_MISSING, deploy_safe(local): Reason.APP_CONTRACT_FOREIGN}
     at = head(chain)
-    for nothing in (OUTSIDER.address, safe):
+    for nothing, reason in reasons.items():
         with pytest.raises(Refused) as refused:
             chain.allowed(nothing, HASH_TEXT, DEVICE_TEXT, at)
-        assert refused.value.reason is Reason.APP_CONTRACT_MISSING
+        assert refused.value.reason is reason
 
 
 def test_allowed_of_an_app_younger_than_the_block_waits(local: LocalChain, chain: JsonRpcChain) -> None:
@@ -192,30 +192,6 @@ def test_ownership_of_both_generations(local: LocalChain, chain: JsonRpcChain, g
     if two_steps:
         approve_and_execute(local, safe, app, encode_call("acceptOwnership()"))
     assert chain.ownership(app, head(chain)) == AppOwnership(True, safe, None)
-
-
-def test_ownership_where_there_is_no_app(local: LocalChain, chain: JsonRpcChain) -> None:
-    assert chain.ownership(OUTSIDER.address, head(chain)) == AppOwnership(False, None, None)
-    safe = deploy_safe(local)
-    assert chain.ownership(safe, head(chain)) == AppOwnership(True, None, None)
-
-
-@pytest.mark.parametrize("version", ["1.3.0", "1.4.1", "1.5.0"])
-def test_safe_state(local: LocalChain, chain: JsonRpcChain, version: SafeVersion) -> None:
-    safe = deploy_safe(local, version, OWNER_ADDRESSES, 2)
-    before = chain.safe(safe, head(chain))
-    assert before is not None
-    assert (before.address, before.version.partition("+")[0]) == (safe, version)
-    assert (sorted(before.owners), before.threshold, before.nonce) == (sorted(OWNER_ADDRESSES), 2, 0)
-    approve_and_execute(local, safe, OUTSIDER.address, b"")
-    after = chain.safe(safe, head(chain))
-    assert after is not None
-    assert after.nonce == 1
-
-
-def test_no_safe_is_none(chain: JsonRpcChain, app: str) -> None:
-    assert chain.safe(OUTSIDER.address, head(chain)) is None
-    assert chain.safe(app, head(chain)) is None
 
 
 def test_simulate_says_in_words_why_it_would_revert(local: LocalChain, chain: JsonRpcChain) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ Read = Callable[[JsonRpcChain], object]
 PINNED: dict[str, Read] = {
     "allowed": lambda chain: chain.allowed(APP, HASH, DEVICE, AT),
     "ownership": lambda chain: chain.ownership(APP, AT),
+    "code_hash": lambda chain: chain.code_hash(APP, AT),
     "safe": lambda chain: chain.safe(SAFE_ADDRESS, AT),
     "simulate": lambda chain: chain.simulate(SAFE_ADDRESS, APP, "0x", AT),
 }
@@ -171,6 +174,49 @@ def test_an_endpoint_that_failed_is_not_asked_first_again():
 def test_a_flag_that_is_no_bool_is_nonsense(flag: object):
     with chain_of(always(flag)) as chain, pytest.raises(Nonsense):
         chain.allowed(APP, HASH, DEVICE, AT)
+
+
+def safe_but_for(slot: object) -> Callable[[Request], Behaviour]:
+    """A Safe 1.4.1 of one owner whose storage slots read ``slot``."""
+    answers = {
+        keccak(text=signature)[:4].hex(): "0x" + encode(kinds, values).hex()
+        for signature, kinds, values in (
+            ("VERSION()", ["string"], ["1.4.1"]),
+            ("getOwners()", ["address[]"], [[APP]]),
+            ("getThreshold()", ["uint256"], [1]),
+            ("nonce()", ["uint256"], [0]),
+            ("getModulesPaginated(address,uint256)", ["address[]", "address"], [[], SAFE_ADDRESS]),
+        )
+    }
+    return rpc(lambda method, params: answers[params[0]["data"][2:10]] if method == "eth_call" else slot)
+
+
+@pytest.mark.parametrize("slot", ["0x", "0x00", "0x0", "0x" + "00" * 31, "0x" + "00" * 33, None, 0, [], "zz"])
+def test_a_storage_slot_that_is_none_is_nonsense_and_hides_no_guard(slot: object):
+    with chain_of(safe_but_for(slot)) as chain, pytest.raises(Nonsense):
+        chain.safe(SAFE_ADDRESS, AT)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_of_three_that_lies_about_a_safe_is_outvoted(place: int):
+    others, lie = [safe_but_for("0x" + "00" * 32)] * 2, safe_but_for("0x" + "61" * 32)
+    with chain_of(*others[:place], lie, *others[place:], agreement=2) as chain:
+        safe = chain.safe(SAFE_ADDRESS, AT)
+    assert safe is not None
+    assert safe.guard is None
+
+
+def test_a_slot_is_read_as_the_contract_reads_it():
+    with chain_of(safe_but_for("0x" + "ff" * 12 + "61" * 20)) as chain:
+        safe = chain.safe(SAFE_ADDRESS, AT)
+    assert safe is not None
+    assert (safe.guard, safe.l2, safe.more_modules) == ("0x" + "61" * 20, None, True)
+
+
+@pytest.mark.parametrize("read", [READS["code_hash"], READS["ownership"]], ids=["code_hash", "ownership"])
+def test_code_that_reverts_is_no_missing_code(read: Read):
+    with chain_of(says(3, "execution reverted")) as chain, pytest.raises(Unreachable):
+        read(chain)
 
 
 def blocks(by_name: dict[str, object]) -> Callable[[Request], Behaviour]:

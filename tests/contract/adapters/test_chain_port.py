@@ -10,8 +10,8 @@ from sandbox.anvil import Anvil
 from sandbox.chain.accounts import OUTSIDER, OWNERS
 from sandbox.chain.local import LocalChain
 from service.adapters.chain import JsonRpcChain
-from service.domain.calls import inner_calls
-from service.domain.chain import Allowed, Block, FactKind
+from service.domain.calls import MULTI_SEND_CALL_ONLY, MULTI_SEND_CODE_HASH, inner_calls
+from service.domain.chain import Allowed, AppOwnership, Block, FactKind
 from service.domain.errors import StateUnavailable
 from service.domain.finality import Confirmations
 from tests.support.chain_worlds import DEPTH, ChainWorld, FakeChainWorld, RealChainWorld
@@ -86,19 +86,35 @@ def test_what_a_reorg_drops_is_gone(world: ChainWorld):
             world.chain.safe(world.safe, gone)
         with pytest.raises(StateUnavailable):
             world.chain.ownership(world.app, gone)
+        with pytest.raises(StateUnavailable):
+            world.chain.code_hash(MULTI_SEND_CALL_ONLY, gone)
 
 
 def test_owner_and_safe(world: ChainWorld):
     at = world.chain.view().head
     ownership = world.chain.ownership(world.app, at)
     assert (ownership.has_code, ownership.owner, ownership.pending_owner) == (True, world.safe, None)
-    nobody = world.chain.ownership(OUTSIDER.address, at)
-    assert (nobody.has_code, nobody.owner, nobody.pending_owner) == (False, None, None)
+    assert (ownership.is_app, ownership.allows_any_device, ownership.requires_tcb_up_to_date) == (True, False, False)
+    assert world.chain.ownership(OUTSIDER.address, at) == AppOwnership(False, None, None, is_app=False)
     assert world.chain.safe(OUTSIDER.address, at) is None
     safe = world.chain.safe(world.safe, at)
     assert safe is not None
     assert (safe.address, safe.version.partition("+")[0], safe.threshold) == (world.safe, "1.4.1", 2)
     assert set(safe.owners) == {owner.address for owner in OWNERS}
+    assert (safe.singleton, safe.l2) == ("0x29fcB43b46531BcA003ddC8FCB67FFE91900C762", True)
+    assert (safe.guard, safe.modules, safe.more_modules, safe.module_guard) == (None, (), False, None)
+
+
+def test_an_app_that_allows_any_device(world: ChainWorld):
+    for flag in (1, 0):
+        world.log(FactKind.ANY_DEVICE_SET, f"0x{flag:064x}")
+        assert world.chain.ownership(world.app, world.chain.view().head).allows_any_device == bool(flag)
+
+
+def test_the_code_of_multi_send(world: ChainWorld):
+    at = world.chain.view().head
+    assert world.chain.code_hash(MULTI_SEND_CALL_ONLY, at) == MULTI_SEND_CODE_HASH
+    assert world.chain.code_hash(OUTSIDER.address, at) is None
 
 
 def test_the_nonce_counts_executions_at_each_block(world: ChainWorld):
@@ -112,6 +128,37 @@ def test_the_nonce_counts_executions_at_each_block(world: ChainWorld):
     after = world.chain.view().head
     world.log(FactKind.HASH_ADDED, HASH)
     assert (nonce(after) - nonce(before), nonce(world.chain.view().head) - nonce(before)) == (1, 2)
+
+
+def test_executions_in_the_order_of_the_chain(world: ChainWorld):
+    first = world.chain.view().head.number + 1
+    executed = [world.execute() for _ in range(3)]
+    world.mine(2)
+    found = world.chain.executions(world.safe, first, world.chain.view().head.number)
+    assert [(one.safe_tx_hash, one.success) for one in found] == [(tx_hash, True) for tx_hash in executed]
+    assert len({one.transaction_hash for one in found}) == 3
+    for one in found:
+        assert world.chain.block(one.block.number) == one.block
+        assert list(world.chain.executions(world.safe, one.block.number, one.block.number)) == [one]
+    assert list(world.chain.executions(world.app, first, first + 2)) == []
+    assert list(world.chain.executions(world.safe, first + 1, first)) == []
+
+
+def test_approved_hashes_at_each_block(world: ChainWorld):
+    owners = [owner.address for owner in OWNERS]
+
+    def approvers(at: Block, tx_hash: str = HASH) -> frozenset[str]:
+        return world.chain.approved_hashes(world.safe, tx_hash, [*owners, OUTSIDER.address], at)
+
+    before = world.chain.view().head
+    world.approve_hash(2, HASH)
+    between = world.chain.view().head
+    world.approve_hash(0, HASH)
+    after = world.chain.view().head
+    assert [approvers(at) for at in (before, between, after)] == [set(), {owners[2]}, {owners[0], owners[2]}]
+    assert approvers(after, DEVICE) == frozenset()
+    with pytest.raises(StateUnavailable):
+        approvers(replace(after, hash="0x" + "ab" * 32))
 
 
 def test_simulation_by_owner_and_stranger(world: ChainWorld):

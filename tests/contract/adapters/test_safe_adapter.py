@@ -86,14 +86,19 @@ def test_two_transactions_at_one_nonce(world: QueueWorld):
     assert found == {ours.safe_tx_hash, rejection.safe_tx_hash}
 
 
-def test_next_nonce_is_above_everything_queued_and_never_below_the_chain(world: QueueWorld):
-    assert world.queue.next_nonce(world.safe, 0) == 0
-    assert world.queue.next_nonce(world.safe, 7) == 7
-    world.post(world.transaction(0))
-    world.post(world.transaction(5))
-    assert world.queue.next_nonce(world.safe, 0) == 6
-    assert world.queue.next_nonce(world.safe, 6) == 6
-    assert world.queue.next_nonce(world.safe, 9) == 9
+def test_what_is_pending_from_a_nonce_on(world: QueueWorld):
+    def pending(nonce: int) -> dict[str, tuple[tuple[str, str], ...]]:
+        return {one.safe_tx_hash: one.confirmations for one in world.queue.pending(world.safe, nonce)}
+
+    assert pending(0) == {}
+    low, high, rival = world.transaction(0), world.transaction(5), world.transaction(5, rejection_call(world.safe))
+    for transaction in (low, high, rival):
+        world.post(transaction)
+    signature = world.confirm(high, OWNERS[1])
+    confirmed = {high.safe_tx_hash: ((OWNERS[1].address, signature),), rival.safe_tx_hash: ()}
+    assert pending(0) == {low.safe_tx_hash: (), **confirmed}
+    assert pending(1) == pending(5) == confirmed
+    assert pending(6) == {}
 
 
 def test_confirmations_in_order_of_creation(world: QueueWorld):
@@ -115,7 +120,8 @@ def test_an_executed_transaction(world: QueueWorld):
     assert (told.is_executed, told.is_successful, told.transaction_hash) == (True, True, transaction_hash)
     assert other is not None
     assert (other.is_executed, other.transaction_hash) == (False, None)
-    assert world.queue.next_nonce(world.safe, 1) == 1
+    assert [one.safe_tx_hash for one in world.queue.pending(world.safe, 0)] == [rival.safe_tx_hash]
+    assert list(world.queue.pending(world.safe, 1)) == []
     with pytest.raises(Refused):
         world.queue.delete(world.safe, ours.safe_tx_hash)
     with pytest.raises(Refused):
@@ -145,7 +151,7 @@ def test_deleting_ours_and_deleting_it_again(world: QueueWorld):
     world.queue.delete(world.safe, ours.safe_tx_hash)
     assert world.queue.get(ours.safe_tx_hash) is None
     world.queue.delete(world.safe, ours.safe_tx_hash)
-    assert world.queue.next_nonce(world.safe, 0) == 0
+    assert list(world.queue.pending(world.safe, 0)) == []
 
 
 # The real one alone.

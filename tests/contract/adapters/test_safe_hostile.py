@@ -21,11 +21,12 @@ from tests.support.builders import SAFE, safe_transaction
 from tests.support.fakes import FixedClock
 from tests.support.hostile_http import Behaviour, Drip, HangUp, Stall, serving
 from tests.support.queue_worlds import signer_of
+from tests.support.rpc_nodes import HandClock
 
 HASH = "0x" + "9f" * 32
 SIGNATURE = "0x" + "11" * 65
 READS: dict[str, Callable[[TransactionService], object]] = {
-    "next_nonce": lambda queue: queue.next_nonce(SAFE, 3),
+    "pending": lambda queue: queue.pending(SAFE, 3),
     "delegators": lambda queue: queue.delegators(SAFE, DELEGATE.address),
     "get": lambda queue: queue.get(HASH),
     "at_nonce": lambda queue: queue.at_nonce(SAFE, 3),
@@ -78,6 +79,42 @@ def test_later_means_unreachable(name: str, status: int):
         CALLS[name](queue)
     assert (fault.value.reason, fault.value.retry_after) == (Reason.SAFE_SERVICE_UNREACHABLE, 30)
     assert fault.value.outcome_unknown == (name in WRITES and status != 429)
+
+
+@every_call
+def test_one_call_is_one_request_of_the_quota(name: str):
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if name == "get":
+            return httpx.Response(200, json=row())
+        return httpx.Response({"post": 201, "delete": 204}.get(name, 200), json=page())
+
+    with queue_of(answer) as queue:
+        CALLS[name](queue)
+    assert len(asked) == 1
+
+
+@every_call
+def test_after_too_many_requests_nothing_is_sent_until_the_time_is_over(name: str):
+    clock, asked = HandClock(), []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(429, headers={"Retry-After": "7200"})
+
+    with queue_of(answer, monotonic=clock) as queue:
+        with pytest.raises(Unreachable):
+            queue.get(HASH)
+        clock.seconds += 1800
+        with pytest.raises(Unreachable, match="left alone for 5400 s more") as fault:
+            CALLS[name](queue)
+        assert (len(asked), fault.value.retry_after, fault.value.outcome_unknown) == (1, 5400, False)
+        clock.seconds += 5400
+        with pytest.raises(Unreachable, match=r"HTTP 429$"):
+            CALLS[name](queue)
+        assert len(asked) == 2
 
 
 @every_call
@@ -160,9 +197,10 @@ def test_transactions_that_were_not_asked_for_are_nonsense(changes: dict[str, ob
         queue.at_nonce(SAFE, 3)
 
 
-def test_a_nonce_below_the_one_asked_for_is_nonsense():
-    with saying(200, page(row(nonce="2"))) as queue, pytest.raises(Nonsense):
-        queue.next_nonce(SAFE, 3)
+@pytest.mark.parametrize("changes", [{"nonce": "2"}, {"safe": "0x" + "12" * 20}])
+def test_pending_transactions_that_were_not_asked_for_are_nonsense(changes: dict[str, object]):
+    with saying(200, page(row(), row(**changes))) as queue, pytest.raises(Nonsense):
+        queue.pending(SAFE, 3)
 
 
 def test_a_list_without_an_end_is_given_up():

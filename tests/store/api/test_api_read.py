@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
+from service.domain.alerts import ALERT_ADVICE, AlertCode
+from service.domain.approver import Approver
 from service.domain.calls import MULTI_SEND_CALL_ONLY, rejection_call
+from service.domain.chain import AppOwnership, SafeState
 from service.domain.outcomes import Advance, Notice, Wait
 from service.domain.reasons import ADVICE, Reason
 from service.domain.snapshots import ProposalState, SafeTransactionKind, SafeTransactionState
@@ -13,10 +16,16 @@ from service.store import transitions
 from service.store.database import Database
 from service.store.tables import ChangeRequest
 from tests.support import rows
+from tests.support.builders import SINGLETON
 from tests.support.served_api import Api
 
 PATH = "/v1/change-requests"
 OWNER = "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb"
+CONTRACT = "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB"
+APPROVER = Approver(
+    AppOwnership(has_code=True, owner=rows.SAFE, pending_owner=None),
+    SafeState(rows.SAFE, "1.4.1", (OWNER,), 1, 5, singleton=SINGLETON, l2=True, guard=rows.OTHER_APP),
+)
 
 
 def read(api: Api, request_id: str) -> dict[str, Any]:
@@ -38,8 +47,13 @@ def test_a_request_is_shown_in_every_state(api: Api, database: Database, workspa
 
 
 def test_a_safe_approval_shows_what_owners_check(api: Api, database: Database, workspaces: dict[str, str]):
-    proposal_id = rows.proposal(database, workspaces["acme"])
-    rows.approval(database, proposal_id, nonce=7, confirmations=[OWNER], threshold=2)
+    seen = {"owners": [OWNER, CONTRACT, rows.OTHER_SAFE], "threshold": 2, "guard": None, "modules": []}
+    alerts = [{"code": "threshold_changed", "message": "threshold changed: 1 -> 2"}]
+    proposal_id = rows.proposal(
+        database, workspaces["acme"], safe_seen=seen, alerts=alerts, approver=APPROVER.as_json()
+    )
+    signed = {"confirmations": [OWNER], "signature_kinds": {OWNER: "eth_sign"}, "contract_signatures": [CONTRACT]}
+    rows.approval(database, proposal_id, nonce=7, threshold=2, **signed)
     request_id = rows.change_request(database, workspaces["acme"], State.PROPOSED, proposal_id=proposal_id)
     shown = read(api, request_id)["approval"]
     (transaction,) = rows.transactions(database, proposal_id)
@@ -50,6 +64,18 @@ def test_a_safe_approval_shows_what_owners_check(api: Api, database: Database, w
         "state": "queued",
         "safe": rows.SAFE,
         "safe_eip3770": f"local:{rows.SAFE}",
+        "safe_facts": {
+            "version": "1.4.1",
+            "singleton": SINGLETON,
+            "l2": True,
+            "guard": rows.OTHER_APP,
+            "modules": [],
+            "more_modules": False,
+            "module_guard": None,
+            "threshold": 1,
+            "owners": [OWNER],
+            "owners_eip3770": [f"local:{OWNER}"],
+        },
         "nonce": 7,
         "safe_tx_hash": transaction.safe_tx_hash,
         "target": rows.APP,
@@ -65,14 +91,48 @@ def test_a_safe_approval_shows_what_owners_check(api: Api, database: Database, w
         ],
         "devices": [],
         "confirmations": [OWNER],
+        "signatures": [{"owner": OWNER, "kind": "eth_sign"}],
+        "contract_signatures": [CONTRACT],
+        "missing": [rows.OTHER_SAFE],
         "threshold": 2,
+        "ready": False,
+        "alerts": [
+            {
+                "code": "threshold_changed",
+                "message": "threshold changed: 1 -> 2",
+                "advice": ALERT_ADVICE[AlertCode.THRESHOLD_CHANGED],
+            }
+        ],
         "rejection": None,
         "detail": None,
         "links": {
             "safe_app_queue": f"https://safe.example/transactions/queue?safe=local:{rows.SAFE}",
             "safe_app_transaction": link,
+            "safe_explorer": f"https://explorer.example/address/{rows.SAFE}",
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "confirmations", "ready"),
+    [
+        (SafeTransactionState.QUEUED, [OWNER, CONTRACT], True),
+        (SafeTransactionState.QUEUED, [OWNER], False),
+        (SafeTransactionState.EXECUTED, [OWNER, CONTRACT], False),
+    ],
+)
+def test_an_approval_is_ready_when_enough_owners_signed_what_waits(
+    api: Api,
+    database: Database,
+    workspaces: dict[str, str],
+    state: SafeTransactionState,
+    confirmations: list[str],
+    ready: bool,
+):
+    proposal_id = rows.proposal(database, workspaces["acme"])
+    rows.approval(database, proposal_id, state=state, confirmations=confirmations, threshold=2)
+    request_id = rows.change_request(database, workspaces["acme"], State.PROPOSED, proposal_id=proposal_id)
+    assert read(api, request_id)["approval"]["ready"] is ready
 
 
 def test_a_batch_shows_its_calls_one_by_one(api: Api, database: Database, workspaces: dict[str, str]):
@@ -112,7 +172,10 @@ def test_the_newest_approval_and_its_rejection_are_shown(api: Api, database: Dat
 def test_an_external_approval_shows_what_has_to_be_called(
     api: Api, database: Database, workspaces: dict[str, str], devices: list[str]
 ):
-    proposal_id = rows.proposal(database, workspaces["acme"], ProposalState.EXTERNAL, devices=devices)
+    approver = {"owner": OWNER, "pending_owner": None, "safe": None}
+    proposal_id = rows.proposal(
+        database, workspaces["acme"], ProposalState.EXTERNAL, devices=devices, approver=approver
+    )
     request_id = rows.change_request(database, workspaces["acme"], State.PROPOSED, proposal_id=proposal_id)
     shown = read(api, request_id)["approval"]
     calldata = "0xdfc77223" + rows.COMPOSE_HASH[2:]
@@ -120,6 +183,41 @@ def test_an_external_approval_shows_what_has_to_be_called(
     assert shown["calldata"] == (None if devices else calldata)
     assert shown["calls"][-1]["calldata"] == calldata
     assert len(shown["calls"]) == len(devices) + 1
+    assert (shown["owner"], shown["owner_eip3770"]) == (OWNER, f"local:{OWNER}")
+    assert shown["owner_explorer_url"] == f"https://explorer.example/address/{OWNER}"
+    assert shown["note"].startswith(f"The owner of the app contract, {OWNER}, makes these calls")
+
+
+@pytest.mark.parametrize("approver", [None, {"owner": None, "pending_owner": None, "safe": None}])
+def test_an_external_approval_whose_owner_is_not_known(
+    api: Api, database: Database, workspaces: dict[str, str], approver: dict[str, Any] | None
+):
+    proposal_id = rows.proposal(database, workspaces["acme"], ProposalState.EXTERNAL, approver=approver)
+    request_id = rows.change_request(database, workspaces["acme"], State.PROPOSED, proposal_id=proposal_id)
+    shown = read(api, request_id)["approval"]
+    assert shown["owner"] is shown["owner_eip3770"] is shown["owner_explorer_url"] is None
+    assert shown["note"].startswith("Whoever may change the app contract's allowlist makes these calls")
+
+
+@pytest.mark.parametrize("change", [{"one_more": 1}, {}])
+def test_facts_of_a_safe_may_be_those_of_another_version(
+    api: Api, database: Database, workspaces: dict[str, str], change: dict[str, Any]
+):
+    stored = APPROVER.as_json()
+    approver = {**stored, "safe": {**stored["safe"], **change}}
+    proposal_id = rows.proposal(database, workspaces["acme"], approver=approver)
+    request_id = rows.change_request(database, workspaces["acme"], State.PROPOSED, proposal_id=proposal_id)
+    assert read(api, request_id)["approval"]["safe_facts"]["owners"] == [OWNER]
+
+
+def test_the_app_contract_is_shown_with_its_chain_and_explorer(
+    api: Api, database: Database, workspaces: dict[str, str]
+):
+    shown = read(api, rows.change_request(database, workspaces["acme"], State.REGISTERED))
+    assert shown["app_contract_eip3770"] == f"local:{rows.APP}"
+    assert shown["app_contract_explorer_url"] == f"https://explorer.example/address/{rows.APP}"
+    received = read(api, rows.change_request(database, workspaces["acme"], app_contract=None))
+    assert received["app_contract_eip3770"] is received["app_contract_explorer_url"] is None
 
 
 def test_an_execution_links_to_the_explorer(api: Api, database: Database, workspaces: dict[str, str]):
@@ -139,7 +237,8 @@ def test_a_chain_that_is_not_configured_any_more_has_no_links(api: Api, database
     shown = read(api, request_id)
     assert shown["chain"] == {"id": 10, "name": None}
     assert shown["approval"]["safe_eip3770"] is None
-    assert shown["approval"]["links"] == {"safe_app_queue": None, "safe_app_transaction": None}
+    assert set(shown["approval"]["links"].values()) == {None}
+    assert shown["app_contract_eip3770"] is shown["app_contract_explorer_url"] is None
 
 
 def test_what_a_request_waits_for_is_told_with_advice(api: Api, database: Database, workspaces: dict[str, str]):

@@ -14,6 +14,7 @@ from tests.support.served_api import Api
 PATH = "/v1/change-requests"
 PREPARED = SUBMIT_PREPARED["prepared"]
 JSON = {"Content-Type": "application/json"}
+APP = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 SECRET = "5ec7e700-0000-4000-8000-00000000beef"
 
 POINTED: list[tuple[dict[str, Any], str, str]] = [
@@ -37,6 +38,14 @@ POINTED: list[tuple[dict[str, Any], str, str]] = [
     ({"cvm_id": "a", "patch": {"vcpu": 1}, "title": "a\nb"}, "#/title", "one line"),
     ({"prepared": {**PREPARED, "compose_hash": "0x" + "a" * 63}}, "#/prepared/compose_hash", "it has 63"),
     ({"prepared": {**PREPARED, "app_id": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"}}, "#/prepared/app_id", "EIP-55"),
+    (
+        {"prepared": {**PREPARED, "app_id": f"oeth:{APP}"}},
+        "#/prepared/app_id",
+        "'oeth' is chain 10, but the update is for",
+    ),
+    ({"prepared": {**PREPARED, "app_id": f"nowhere:{APP}"}}, "#/prepared/app_id", "neither configured nor well known"),
+    ({"prepared": {**PREPARED, "app_id": f"Base:{APP}"}}, "#/prepared/app_id", "a chain's short name"),
+    ({"prepared": {**PREPARED, "app_id": f"base:{APP[:-1]}D"}}, "#/prepared/app_id", "EIP-55"),
     ({"prepared": {**PREPARED, "commit_token": SECRET[:-1]}}, "#/prepared/commit_token", "UUID"),
     ({"prepared": {**PREPARED, "commit_token": None}}, "#/prepared/commit_token", "string"),
     ({"prepared": {k: v for k, v in PREPARED.items() if k != "device_id"}}, "#/prepared/device_id", "is required"),

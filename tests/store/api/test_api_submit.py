@@ -56,6 +56,21 @@ def test_a_prepared_update_is_stored_and_its_token_never_shown(api: Api, databas
     assert PREPARED["commit_token"] not in json.dumps(shown) + events
 
 
+@pytest.mark.parametrize("told", [{}, {"chain_id": None, "kms_info": None}])
+def test_the_short_name_before_the_app_may_tell_the_chain(api: Api, told: dict[str, None]):
+    address = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    shown = submit(api.acme, {"prepared": {**PREPARED, **told, "app_id": f"base:{address}"}})
+    assert (shown["chain"], shown["app_contract"]) == ({"id": 8453, "name": "base"}, address)
+    assert shown["app_contract_eip3770"] == f"base:{address}"
+    assert shown["app_contract_explorer_url"] == f"https://basescan.org/address/{address}"
+
+
+def test_a_well_known_chain_before_the_app_that_is_not_configured(api: Api):
+    body = {**PREPARED, "chain_id": None, "kms_info": None, "app_id": f"gno:0x{PREPARED['app_id']}"}
+    answer = api.acme.post(PATH, json={"prepared": body})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/chain_not_configured")
+
+
 def test_a_prepared_update_may_bring_its_patch(api: Api, database: Database):
     shown = submit(api.acme, {**SUBMIT_PREPARED, "patch": SUBMIT_PATCH["patch"]})
     assert shown["intake"] == "prepared"

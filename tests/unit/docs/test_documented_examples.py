@@ -91,7 +91,7 @@ def test_the_javascript_receiver_takes_a_signed_event_and_refuses_a_forged_one()
 def test_the_workspace_file_is_accepted():
     (example,) = _blocks("operations.md", "json")
 
-    spec = read(example)
+    spec = read(example, {})
 
     assert spec.slug == "acme"
     assert spec.safes == [(8453, "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359")]

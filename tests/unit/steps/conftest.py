@@ -1,12 +1,26 @@
 """A world in which everything is in order: a Safe of three owners owns the app, our key is a delegate."""
 
+from functools import partial
+
 import pytest
 
 from service.domain.chain import FactKind, SafeState
+from service.domain.outcomes import ProposalOutcome
 from service.domain.phala_facts import Prepared
+from service.domain.schedules import SafePace
 from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
-from tests.support.builders import CHAIN_ID, DEVICE, PATCH, SAFE, VM_UUID, change_request
+from service.steps.signatures import signatures
+from tests.support.builders import (
+    CHAIN_ID,
+    DEVICE,
+    PATCH,
+    SAFE,
+    SINGLETON,
+    VM_UUID,
+    change_request,
+    safe_transaction,
+)
 from tests.support.committing import TRANSACTION
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
@@ -43,7 +57,9 @@ def owners() -> tuple[FakeSigner, FakeSigner, FakeSigner]:
 def chain(owners: tuple[FakeSigner, ...]) -> FakeChain:
     chain = FakeChain()
     addresses = tuple(owner.address for owner in owners)
-    chain.safes[SAFE] = SafeState(address=SAFE, version="1.4.1", owners=addresses, threshold=2, nonce=0)
+    chain.safes[SAFE] = SafeState(
+        address=SAFE, version="1.4.1", owners=addresses, threshold=2, nonce=0, singleton=SINGLETON, l2=True
+    )
     chain.mine((FactKind.DEVICE_ADDED, DEVICE), empty=chain.depth)
     return chain
 
@@ -62,6 +78,14 @@ def queue(owners: tuple[FakeSigner, ...], signer: FakeSigner) -> FakeSafeQueue:
 @pytest.fixture
 def queues(queue: FakeSafeQueue) -> dict[int, FakeSafeQueue]:
     return {CHAIN_ID: queue}
+
+
+@pytest.fixture
+def look(chain: FakeChain, queue: FakeSafeQueue, signer: FakeSigner, clock: FixedClock) -> partial[ProposalOutcome]:
+    """The step ``signatures`` on a transaction that is in the queue at nonce 0."""
+    queue.add(safe_transaction())
+    pace = SafePace(60.0)
+    return partial(signatures, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
 
 
 @pytest.fixture

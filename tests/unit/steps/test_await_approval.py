@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from service.domain.alerts import Alert, AlertCode
 from service.domain.chain import Block, ChainFact, FactKind
 from service.domain.errors import StateUnavailable, Unreachable
 from service.domain.outcomes import Advance, Notice, Outcome, Wait
@@ -54,7 +55,11 @@ class TestProposed:
         assert run(proposed()) == IDLE
 
     def test_without_a_transaction_yet(self, run: partial[Outcome]) -> None:
-        assert run(proposed(proposal=proposal(ProposalState.EXTERNAL))) == IDLE
+        assert run(proposed(proposal=proposal(ProposalState.POSTING))) == IDLE
+
+    def test_an_external_approval_is_waited_for_by_its_own_name(self, run: partial[Outcome]) -> None:
+        waits = Wait(RECHECK, Reason.WAITING_FOR_EXTERNAL_APPROVAL)
+        assert run(proposed(proposal=proposal(ProposalState.EXTERNAL))) == waits
 
     @pytest.mark.parametrize(
         ("columns", "state"),
@@ -156,7 +161,7 @@ class TestProposed:
         assert (outcome.to, outcome.reason, outcome.detail) == (State.FAILED, Reason.PROPOSAL_REFUSED, "words")
 
     def test_a_first_approval_is_told(self, run: partial[Outcome]) -> None:
-        data = {"approvals": 1, "threshold": 2, "owners": [OWNERS[0]]}
+        data = {"approvals": 1, "threshold": 2, "owners": [OWNERS[0]], "missing": []}
 
         assert run(proposed(signed=1)) == Wait(
             RECHECK,
@@ -180,6 +185,21 @@ class TestProposed:
         outcome = run(proposed(signed=1, approvals_seen=2))
 
         assert outcome == Wait(RECHECK, Reason.WAITING_FOR_OWNERS, facts={"approvals_seen": 1})
+
+    def test_alerts_of_the_proposal_are_told_once(self, run: partial[Outcome]) -> None:
+        alerts = tuple(Alert(AlertCode.OTHER_AT_NONCE, f"another transaction {number}") for number in range(3))
+        joined = proposal(ProposalState.POSTING, alerts=alerts)
+
+        outcome = run(proposed(proposal=joined, alerts_seen=1))
+
+        assert isinstance(outcome, Wait)
+        assert outcome.facts == {"alerts_seen": 3}
+        assert [(notice, told["message"]) for notice, told in outcome.notices] == [
+            (Notice.ALERT, "another transaction 1"),
+            (Notice.ALERT, "another transaction 2"),
+        ]
+        assert outcome.notices[0][1].keys() == {"code", "message", "advice"}
+        assert run(proposed(proposal=joined, alerts_seen=3)) == IDLE
 
     def test_a_node_without_the_block_of_the_approval_is_asked_again_soon(
         self, run: partial[Outcome], chain: FakeChain

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -8,14 +9,14 @@ from service.domain.errors import Nonsense, Refused, Unreachable
 from service.domain.outcomes import ProposalOutcome
 from service.domain.reasons import Reason
 from service.domain.signatures import recover
-from service.domain.snapshots import Proposal, ProposalState, SafeTransactionState
+from service.domain.snapshots import Proposal, ProposalState, SafeSeen, SafeTransactionState
 from service.steps.post import post
 from tests.support.builders import APP, COMPOSE_HASH, DEVICE, OTHER_HASH, SAFE, proposal, safe_transaction
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_safe_queue import FakeSafeQueue
-from tests.support.fakes import FakeSigner, RecordingProposalIntents
+from tests.support.fakes import FakeSigner, FixedClock, RecordingProposalIntents
 
-QUEUED = ProposalOutcome(ProposalState.QUEUED, 1.0, transaction_state=SafeTransactionState.QUEUED, threshold=2)
+QUEUED = ProposalState.QUEUED
 
 
 @pytest.fixture
@@ -25,9 +26,11 @@ def intents() -> RecordingProposalIntents:
 
 @pytest.fixture
 def run(
-    chain: FakeChain, queue: FakeSafeQueue, signer: FakeSigner, intents: RecordingProposalIntents
+    chain: FakeChain, queue: FakeSafeQueue, signer: FakeSigner, intents: RecordingProposalIntents, clock: FixedClock
 ) -> partial[ProposalOutcome]:
-    return partial(post, chain=chain, queue=queue, signer=signer, intents=intents, origin="Countersign cr_1")
+    return partial(
+        post, chain=chain, queue=queue, signer=signer, intents=intents, clock=clock, origin="Countersign cr_1"
+    )
 
 
 def claimed(nonce: int = 0) -> Proposal:
@@ -37,7 +40,7 @@ def claimed(nonce: int = 0) -> Proposal:
 def test_a_proposal_is_posted_at_the_next_nonce(
     run: partial[ProposalOutcome], queue: FakeSafeQueue, intents: RecordingProposalIntents, signer: FakeSigner
 ) -> None:
-    assert run(proposal()) == QUEUED
+    assert run(proposal()).state is QUEUED
     assert intents.claimed == [0]
     assert queue.posts == [safe_transaction().safe_tx_hash]
     assert queue.origins == ["Countersign cr_1"]
@@ -48,11 +51,12 @@ def test_the_nonce_counts_what_is_queued(
     run: partial[ProposalOutcome], queue: FakeSafeQueue, chain: FakeChain, intents: RecordingProposalIntents
 ) -> None:
     chain.mine(nonce=4)
-    queue.add(safe_transaction(nonce=6, call=approval_call(APP, OTHER_HASH, ())))
+    for nonce in (4, 5, 7):
+        queue.add(safe_transaction(nonce=nonce, call=approval_call(APP, OTHER_HASH, ())))
 
     run(proposal())
 
-    assert intents.claimed == [7]
+    assert intents.claimed == [6], "the lowest free one: a hole would block what is above it"
 
 
 def test_the_nonce_another_proposal_claimed_is_left_to_it(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
@@ -66,8 +70,21 @@ def test_the_nonce_another_proposal_claimed_is_left_to_it(run: partial[ProposalO
 def test_devices_are_approved_in_one_batch(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
     both = proposal(devices=(DEVICE,))
 
-    assert run(both, intents=RecordingProposalIntents(both)) == QUEUED
+    assert run(both, intents=RecordingProposalIntents(both)).state is QUEUED
     assert queue.rows[queue.posts[0]].data == approval_call(APP, COMPOSE_HASH, (DEVICE,)).data
+
+
+def test_a_key_that_became_an_owner_signs_nothing(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue, chain: FakeChain, signer: FakeSigner
+) -> None:
+    safe = chain.safes[SAFE]
+    chain.safes[SAFE] = replace(safe, owners=(*safe.owners, signer.address))
+
+    outcome = run(proposal())
+
+    assert outcome.state is ProposalState.FAILED
+    assert outcome.detail == f"{signer.address} has become an owner of {SAFE}"
+    assert queue.posts == []
 
 
 def test_the_nonce_is_claimed_before_the_post(
@@ -79,7 +96,7 @@ def test_the_nonce_is_claimed_before_the_post(
         run(proposal())
 
     assert intents.claimed == [0]
-    assert run(claimed()) == QUEUED
+    assert run(claimed()).state is QUEUED
     assert len(queue.posts) == 1
 
 
@@ -94,13 +111,13 @@ def test_what_is_allowed_already_asks_nobody_for_a_signature(
     assert outcome == ProposalOutcome(ProposalState.POSTING, 15.0, f"allowed on chain at block {block.number}")
     assert (queue.calls, intents.claimed) == ([], [])
     chain.reorg(1)
-    assert run(replaced) == QUEUED
+    assert run(replaced).state is QUEUED
 
 
 def test_a_claimed_transaction_that_never_arrived_is_posted(
     run: partial[ProposalOutcome], queue: FakeSafeQueue, intents: RecordingProposalIntents
 ) -> None:
-    assert run(claimed()) == QUEUED
+    assert run(claimed()).state is QUEUED
     assert queue.posts == [safe_transaction().safe_tx_hash]
     assert intents.claimed == []
 
@@ -123,7 +140,7 @@ def test_a_posted_transaction_whose_nonce_was_used_is_looked_at_in_the_queue(
     queue.add(safe_transaction())
     chain.mine(nonce=1)
 
-    assert run(claimed()) == QUEUED
+    assert run(claimed()).state is QUEUED
 
 
 @pytest.mark.parametrize(
@@ -134,7 +151,7 @@ def test_a_spent_transaction_is_followed_by_another(
 ) -> None:
     chain.mine(nonce=1)
 
-    assert run(proposal(transaction=safe_transaction(state=state))) == QUEUED
+    assert run(proposal(transaction=safe_transaction(state=state))).state is QUEUED
     assert intents.claimed == [1]
 
 
@@ -190,6 +207,43 @@ def test_a_refusal_because_the_nonce_was_used_just_now_takes_the_next(
     assert (outcome.state, outcome.wait_seconds) == (ProposalState.POSTING, 0.0)
 
 
+def test_a_refusal_because_the_service_knows_the_nonce_as_used_waits_for_the_node(
+    run: partial[ProposalOutcome], queue: FakeSafeQueue
+) -> None:
+    other = safe_transaction(call=approval_call(APP, OTHER_HASH, ()))
+    queue.add(other)
+    queue.execute(other.safe_tx_hash, OTHER_HASH)
+
+    outcome = run(proposal())
+
+    assert (outcome.state, outcome.wait_seconds) == (ProposalState.POSTING, 15.0)
+    assert outcome.transaction_state is SafeTransactionState.REPLACED
+
+
+def test_a_refused_transaction_holds_no_nonce(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
+    queue.delegates.clear()
+
+    assert run(proposal()).transaction_state is SafeTransactionState.DELETED
+
+
+def test_a_claimed_nonce_above_a_hole_is_given_up(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
+    outcome = run(claimed(2))
+
+    assert (outcome.state, outcome.wait_seconds) == (ProposalState.POSTING, 0.0)
+    assert outcome.transaction_state is SafeTransactionState.DELETED
+    assert queue.posts == []
+    assert run(proposal(transaction=claimed(2).transaction, held_nonces=frozenset({0, 1}))).state is QUEUED
+
+
+def test_what_the_next_look_needs_is_remembered(
+    run: partial[ProposalOutcome], chain: FakeChain, clock: FixedClock
+) -> None:
+    outcome = run(proposal())
+
+    assert outcome.safe_seen == SafeSeen(chain.safes[SAFE].owners, 2, None, ())
+    assert (outcome.threshold, outcome.news_at, outcome.delegate_checked_at) == (2, clock.now(), clock.now())
+
+
 def test_a_safe_that_is_gone_fails(run: partial[ProposalOutcome], chain: FakeChain) -> None:
     chain.safes.clear()
 
@@ -203,7 +257,7 @@ def test_a_safe_that_is_gone_fails(run: partial[ProposalOutcome], chain: FakeCha
 def test_a_service_that_does_not_answer_is_left_to_the_runner(
     run: partial[ProposalOutcome], queue: FakeSafeQueue
 ) -> None:
-    queue.fail("next_nonce", Unreachable("timeout", reason=Reason.SAFE_SERVICE_UNREACHABLE))
+    queue.fail("pending", Unreachable("timeout", reason=Reason.SAFE_SERVICE_UNREACHABLE))
 
     with pytest.raises(Unreachable):
         run(proposal())

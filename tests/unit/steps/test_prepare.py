@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from service.domain.chain import AppOwnership, FactKind
 from service.domain.errors import Busy, CvmBusy, Nonsense, Refused, Unauthorized, Unreachable
+from service.domain.hexes import ZERO_ADDRESS
 from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait
 from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, Intake
@@ -33,6 +34,7 @@ from tests.support.fakes import FakeSigner, FixedClock, RecordingRequestIntents
 
 Run = partial[Outcome]
 NO_HASH_MOVED = {"vcpu": 4, "memory": 8192}
+OTHER_APP = "0x" + "77" * 20
 
 HANDED_IN = Facts(prepared_at=NOW, token_expires_at=NOW + timedelta(days=14))
 
@@ -272,6 +274,59 @@ def test_what_cannot_be_approved_is_refused_before_the_patch(run: Run, phala: Fa
     assert_failed(run(change_request()), Reason.APP_OWNER_NOT_REGISTERED, phala)
 
 
+def test_a_contract_that_is_no_app_is_not_asked_what_it_allows(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    chain.owners[APP] = replace(chain.owners[APP], is_app=False)
+
+    for request in (change_request(), handed_in()):
+        assert_failed(run(request), Reason.APP_CONTRACT_FOREIGN, phala)
+    assert "allowed" not in chain.calls
+
+
+def test_what_an_app_without_owner_allows_already_needs_none(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    chain.owners[APP] = replace(chain.owners[APP], owner=ZERO_ADDRESS)
+    assert_failed(run(handed_in()), Reason.APP_OWNERSHIP_RENOUNCED, phala)
+
+    chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH))
+
+    assert run(handed_in()) == Advance(State.PREPARED, HANDED_IN)
+
+
+def test_what_the_contract_would_refuse_is_known_before_the_patch(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    chain.reverts[APP] = "paused"
+
+    assert_failed(run(change_request()), Reason.SIMULATION_FAILED, phala)
+
+
+def test_a_device_that_cannot_be_added_is_known_before_the_patch(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    chain.code_hashes.clear()
+    chain.mine((FactKind.DEVICE_REMOVED, DEVICE))
+
+    assert_failed(run(change_request()), Reason.MULTISEND_MISSING, phala)
+
+
+def test_a_device_nobody_tells_before_the_patch_is_left_out(run: Run, phala: FakePhala, chain: FakeChain) -> None:
+    phala.info = replace(phala.info, device_id=None)
+    chain.code_hashes.clear()
+
+    outcome = run(change_request())
+
+    assert isinstance(outcome, Advance)
+    assert outcome.to is State.PREPARED
+
+
+def test_what_owners_should_know_is_stored_once(run: Run, chain: FakeChain, intents: RecordingRequestIntents) -> None:
+    chain.safes[SAFE] = replace(chain.safes[SAFE], guard=OTHER_APP)
+    run(change_request(warnings=("about the patch",)))
+    (first, second) = intents.all_facts["warnings"]
+    assert first == "about the patch"
+    assert OTHER_APP in second
+
+    intents.recorded.clear()
+    run(change_request(warnings=(first, second)))
+
+    assert "warnings" not in intents.all_facts
+
+
 def test_a_refused_patch_fails_with_phalas_words(run: Run, phala: FakePhala) -> None:
     phala.fail("prepare", Refused("compose file is invalid"))
 
@@ -293,9 +348,6 @@ def test_a_prepare_known_not_to_have_landed_forgets_its_attempt(
     outcome = run(change_request(attempts=2))
 
     assert outcome == Wait(5.0, fault.reason, fault.detail, {"prepare_attempted_at": None}, failed_attempt=True)
-
-
-OTHER_APP = "0x" + "77" * 20
 
 
 @pytest.mark.parametrize(

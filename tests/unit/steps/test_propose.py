@@ -1,7 +1,9 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from service.domain.approver import Approver
 from service.domain.chain import AppOwnership, FactKind
 from service.domain.errors import LeaseLost, Unreachable
 from service.domain.outcomes import Advance, Outcome, Wait
@@ -70,6 +72,25 @@ def test_an_external_app_has_no_safe(run: partial[Outcome], chain: FakeChain, in
     run(prepared(workspace=workspace(external_apps=frozenset({(CHAIN_ID, APP)}))))
 
     assert intents.joined == [((), None)]
+
+
+def test_who_approves_is_kept_with_the_proposal(
+    run: partial[Outcome], chain: FakeChain, intents: RecordingRequestIntents
+) -> None:
+    run(prepared())
+
+    assert intents.approver == Approver(chain.owners[APP], chain.safes[SAFE])
+
+
+def test_what_owners_should_know_is_stored_before_they_are_asked(
+    run: partial[Outcome], chain: FakeChain, intents: RecordingRequestIntents
+) -> None:
+    chain.owners[APP] = replace(chain.owners[APP], requires_tcb_up_to_date=True)
+
+    run(prepared())
+
+    ((warning,),) = [facts["warnings"] for facts in intents.recorded]
+    assert "requireTcbUpToDate" in warning
 
 
 def test_a_joined_proposal_is_not_checked_again(

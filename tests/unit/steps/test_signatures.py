@@ -1,198 +1,270 @@
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
-from service.domain.calls import SafeCall, approval_call, rejection_call
+from service.domain.alerts import Alert, AlertCode
+from service.domain.calls import approval_call
 from service.domain.chain import FactKind
 from service.domain.errors import Unreachable
 from service.domain.outcomes import ProposalOutcome
 from service.domain.reasons import Reason
-from service.domain.snapshots import Proposal, ProposalState, SafeTransactionState
-from service.steps.signatures import signatures
-from tests.support.builders import APP, COMPOSE_HASH, OTHER_HASH, SAFE, proposal, safe_transaction
+from service.domain.schedules import SafePace
+from service.domain.signatures import SignatureKind
+from service.domain.snapshots import Proposal, ProposalState, SafeSeen, SafeTransactionState
+from tests.support.builders import APP, COMPOSE_HASH, NOW, OTHER_HASH, SAFE, proposal, safe_transaction
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_safe_queue import FakeSafeQueue
-from tests.support.fakes import FakeSigner
+from tests.support.fakes import FakeSigner, FixedClock
 
-POLL = 60.0
-OURS = safe_transaction(state=SafeTransactionState.QUEUED)
-EXECUTION = "0x" + "ab" * 32
+OURS = safe_transaction(state=SafeTransactionState.QUEUED, threshold=2)
 Owners = tuple[FakeSigner, FakeSigner, FakeSigner]
-
-
-@pytest.fixture
-def run(chain: FakeChain, queue: FakeSafeQueue) -> partial[ProposalOutcome]:
-    queue.add(OURS)
-    return partial(signatures, chain=chain, queue=queue, poll_seconds=POLL)
+CONTRACT = "0x" + "00" * 64 + "00" + "00" * 31 + "01" + "ab"
+DOWN = Unreachable("HTTP 503", reason=Reason.SAFE_SERVICE_UNREACHABLE)
 
 
 def queued(**overrides: object) -> Proposal:
-    return proposal(ProposalState.QUEUED, **{"transaction": OURS, **overrides})
+    return proposal(ProposalState.QUEUED, **{"transaction": OURS, "news_at": NOW, **overrides})
 
 
-def use_nonce(chain: FakeChain, *, final: bool = True) -> None:
-    chain.mine(nonce=OURS.nonce + 1, empty=chain.depth if final else 0)
-
-
-def waiting(detail: str | None = None, **told: object) -> ProposalOutcome:
-    return ProposalOutcome(ProposalState.QUEUED, POLL, detail, **told)  # type: ignore[arg-type]  # any column
+def sign(queue: FakeSafeQueue, owner: FakeSigner, signature: str | None = None) -> None:
+    queue.confirm(OURS.safe_tx_hash, owner.address, signature or owner.sign(OURS.safe_tx_hash))
 
 
 class TestConfirmations:
-    def test_none_yet(self, run: partial[ProposalOutcome]) -> None:
-        assert run(queued()) == waiting(confirmations=(), threshold=2)
+    def test_none_yet(self, look: partial[ProposalOutcome], chain: FakeChain, owners: Owners) -> None:
+        addresses = tuple(owner.address for owner in owners)
+
+        assert look(queued()) == ProposalOutcome(
+            ProposalState.QUEUED,
+            60.0,
+            signatures={},
+            contract_signatures=(),
+            threshold=2,
+            scan_from=chain.view().final.number + 1,
+            safe_seen=SafeSeen(addresses, 2, None, ()),
+            news_at=NOW,
+            queue_due_at=NOW + timedelta(seconds=60),
+            delegate_checked_at=NOW,
+        )
 
     def test_owners_are_counted_in_the_order_of_the_safe(
-        self, run: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners
+        self, look: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners
     ) -> None:
         for owner in (owners[2], owners[0]):
-            queue.confirm(OURS.safe_tx_hash, owner.address, owner.sign(OURS.safe_tx_hash))
+            sign(queue, owner)
 
-        assert run(queued()) == waiting(confirmations=(owners[0].address, owners[2].address), threshold=2)
+        told = look(queued())
 
-    def test_a_signature_over_another_hash_does_not_count(
-        self, run: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners
+        assert list(told.signatures or ()) == [owners[0].address, owners[2].address]
+
+    def test_a_signature_that_is_not_the_owners_alerts_once(
+        self, look: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners, signer: FakeSigner
     ) -> None:
-        queue.confirm(OURS.safe_tx_hash, owners[0].address, owners[0].sign(OTHER_HASH))
+        sign(queue, owners[0], owners[0].sign(OTHER_HASH))
+        sign(queue, owners[1], signer.sign(OURS.safe_tx_hash))
+        sign(queue, owners[2], owners[2].sign(OURS.safe_tx_hash))
 
-        assert run(queued()) == waiting(
-            "1 confirmation(s) are no ECDSA signature of a current owner", confirmations=(), threshold=2
+        told = look(queued())
+
+        assert told.signatures == {owners[2].address: SignatureKind.EIP712}
+        assert [alert.code for alert in told.alerts] == [AlertCode.WRONG_SIGNATURE] * 2
+        assert [owner.address in alert.message for owner, alert in zip(owners, told.alerts, strict=False)] == [True] * 2
+        assert look(queued(alerts=told.alerts)).alerts == ()
+
+    def test_who_is_no_owner_does_not_count(
+        self, look: partial[ProposalOutcome], queue: FakeSafeQueue, signer: FakeSigner
+    ) -> None:
+        sign(queue, signer)
+
+        assert look(queued()).signatures == {}
+
+    def test_contract_signatures_are_told_and_not_counted(
+        self, look: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners
+    ) -> None:
+        sign(queue, owners[1], CONTRACT)
+
+        told = look(queued())
+
+        assert (told.signatures, told.contract_signatures, told.alerts) == ({}, (owners[1].address,), ())
+        assert told.detail is not None
+        assert owners[1].address in told.detail
+
+    def test_an_approved_hash_counts_only_if_the_chain_says_so(
+        self, look: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue, owners: Owners
+    ) -> None:
+        sign(queue, owners[0], "0x" + owners[0].address[2:].zfill(64) + "00" * 32 + "01")
+
+        assert (look(queued()).signatures, look(queued()).alerts) == ({}, ())
+        chain.approve_hash(owners[0].address, OURS.safe_tx_hash)
+        assert look(queued()).signatures == {owners[0].address: SignatureKind.APPROVED_HASH}
+        chain.reorg(1)
+        assert look(queued()).signatures == {}
+
+
+class TestWithoutTheQueue:
+    def test_who_approves_on_chain_is_seen_and_the_fault_is_told(
+        self, look: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue, owners: Owners
+    ) -> None:
+        queue.fail("pending", DOWN)
+        for owner in owners[:2]:
+            chain.approve_hash(owner.address, OURS.safe_tx_hash)
+        signed = {owners[2].address: SignatureKind.ETH_SIGN}
+        known = safe_transaction(
+            state=SafeTransactionState.QUEUED, threshold=2, confirmations=tuple(signed), signature_kinds=signed
         )
 
-    def test_a_signature_of_somebody_else_does_not_count(
-        self, run: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners, signer: FakeSigner
+        told = look(queued(transaction=known, attempts=3))
+
+        assert told.signatures == {owner.address: SignatureKind.APPROVED_HASH for owner in owners[:2]} | signed
+        assert (told.detail, told.failed_attempt) == ("HTTP 503", True)
+        assert told.queue_due_at == NOW + timedelta(seconds=10)
+
+    def test_it_is_asked_when_it_wants_to_be_asked(
+        self, look: partial[ProposalOutcome], queue: FakeSafeQueue, chain: FakeChain, clock: FixedClock, owners: Owners
     ) -> None:
-        queue.confirm(OURS.safe_tx_hash, owners[0].address, signer.sign(OURS.safe_tx_hash))
+        queue.fail("pending", Unreachable("HTTP 429", reason=Reason.SAFE_SERVICE_UNREACHABLE, retry_after=7200))
+        told = look(queued())
+        assert told.queue_due_at == NOW + timedelta(hours=2)
+        waiting = queued(queue_due_at=told.queue_due_at, attempts=1, detail=told.detail)
+        queue.calls.clear()
+        chain.approve_hash(owners[0].address, OURS.safe_tx_hash)
 
-        assert run(queued()).confirmations == ()
+        later = look(waiting)
 
-    @pytest.mark.parametrize("signature", ["0x", "nonsense", "0x" + "00" * 64 + "01"])
-    def test_what_is_no_ecdsa_signature_is_told_and_not_counted(
-        self, run: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners, signature: str
-    ) -> None:
-        queue.confirm(OURS.safe_tx_hash, owners[0].address, owners[0].sign(OURS.safe_tx_hash))
-        queue.confirm(OURS.safe_tx_hash, owners[1].address, signature)
-
-        outcome = run(queued())
-
-        assert outcome.confirmations == (owners[0].address,)
-        assert outcome.detail == "1 confirmation(s) are no ECDSA signature of a current owner"
-
-
-class TestTheNonce:
-    def test_used_but_not_final(self, run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue) -> None:
-        use_nonce(chain, final=False)
-
-        assert run(queued()) == waiting("nonce 0 is used, not final yet")
         assert queue.calls == []
+        assert (later.queue_due_at, later.detail, later.failed_attempt) == (told.queue_due_at, "HTTP 429", None)
+        clock.advance(hours=2)
+        assert look(waiting).failed_attempt is False
 
-    def test_used_by_ours(self, run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue) -> None:
-        queue.execute(OURS.safe_tx_hash, EXECUTION)
-        use_nonce(chain)
-
-        assert run(queued()) == waiting(transaction_state=SafeTransactionState.EXECUTED, transaction_hash=EXECUTION)
-
-    def test_what_the_queue_calls_executed_is_not_while_the_nonce_is_unused(
-        self, run: partial[ProposalOutcome], queue: FakeSafeQueue
+    def test_an_owner_who_is_gone_does_not_count(
+        self, look: partial[ProposalOutcome], chain: FakeChain, owners: Owners
     ) -> None:
-        queue.execute(OURS.safe_tx_hash, EXECUTION)
+        signed = {owner.address: SignatureKind.EIP712 for owner in owners}
+        known = safe_transaction(state=SafeTransactionState.QUEUED, confirmations=tuple(signed), signature_kinds=signed)
+        chain.set_safe(owners=(owners[0].address,), threshold=1)
 
-        assert run(queued()).transaction_state is None
+        told = look(queued(transaction=known, queue_due_at=NOW + timedelta(hours=1)))
 
-    def test_used_by_ours_whose_call_failed(
-        self, run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue
+        assert told.signatures == {owners[0].address: SignatureKind.EIP712}
+
+
+class TestTheDelegate:
+    def test_one_that_is_none_any_more_alerts(
+        self, look: partial[ProposalOutcome], queue: FakeSafeQueue, clock: FixedClock, owners: Owners
     ) -> None:
-        queue.execute(OURS.safe_tx_hash, EXECUTION, successful=False)
-        use_nonce(chain)
+        seen = SafeSeen(tuple(owner.address for owner in owners), 2, None, ())
+        checked = queued(delegate_checked_at=NOW, safe_seen=seen)
+        queue.delegates.clear()
+        assert (look(checked).alerts, look(checked).delegate_checked_at) == ((), None)
+        clock.advance(days=1)
 
-        assert run(queued()).state is ProposalState.FAILED
+        told = look(checked)
 
-    def test_used_by_a_rejection(self, run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue) -> None:
-        rejection = safe_transaction(call=rejection_call(SAFE))
-        queue.add(rejection)
-        queue.execute(rejection.safe_tx_hash, EXECUTION)
-        use_nonce(chain)
+        assert [alert.code for alert in told.alerts] == [AlertCode.PROPOSER_NOT_DELEGATE]
+        assert told.delegate_checked_at == clock.now()
 
-        assert run(queued()) == ProposalOutcome(
-            ProposalState.REJECTED,
-            None,
-            "the owners executed a rejection at nonce 0",
-            transaction_state=SafeTransactionState.REPLACED,
-        )
-
-    @pytest.mark.parametrize("call", [approval_call(APP, OTHER_HASH, ()), SafeCall("0x" + "66" * 20, "0x", 0)])
-    def test_used_by_another_transaction(
-        self, run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue, call: SafeCall
+    def test_it_is_asked_for_at_once_when_owners_changed(
+        self, look: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners
     ) -> None:
-        other = safe_transaction(call=call)
-        queue.add(other)
-        queue.execute(other.safe_tx_hash, EXECUTION)
-        use_nonce(chain)
+        queue.delegates.clear()
+        before = SafeSeen(tuple(owner.address for owner in owners[:2]), 2, None, ())
 
-        outcome = run(queued())
+        told = look(queued(delegate_checked_at=NOW, safe_seen=before))
 
-        assert (outcome.state, outcome.wait_seconds) == (ProposalState.POSTING, 0.0)
-        assert outcome.transaction_state is SafeTransactionState.REPLACED
-
-    def test_used_by_what_the_queue_does_not_know_yet(self, run: partial[ProposalOutcome], chain: FakeChain) -> None:
-        use_nonce(chain)
-
-        assert run(queued()) == waiting("nonce 0 is used, the Safe's queue does not tell by what yet")
+        assert [alert.code for alert in told.alerts] == [AlertCode.OWNERS_CHANGED, AlertCode.PROPOSER_NOT_DELEGATE]
 
 
-def test_a_vanished_transaction_is_posted_again(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
-    queue.delete(SAFE, OURS.safe_tx_hash)
+class TestPace:
+    PACE = SafePace(60.0, open_proposals=10, requests_per_month=5000)
 
-    outcome = run(queued())
+    def test_the_queue_is_asked_less_and_less(self, look: partial[ProposalOutcome], clock: FixedClock) -> None:
+        waits = []
+        for age in (0, 1800, 5 * 3600, 20 * 3600, 5 * 86400):
+            told = look(queued(news_at=clock.now() - timedelta(seconds=age)), pace=self.PACE)
+            assert told.queue_due_at is not None
+            waits.append((told.wait_seconds, (told.queue_due_at - clock.now()).total_seconds()))
+        assert waits == [(60, 60), (60, 300), (120, 900), (120, 3600), (300, 4 * 3600)]
 
-    assert (outcome.state, outcome.wait_seconds) == (ProposalState.POSTING, 0.0)
-    assert outcome.transaction_state is SafeTransactionState.INTENDED
+    def test_news_makes_it_quick_again(
+        self, look: partial[ProposalOutcome], chain: FakeChain, clock: FixedClock, owners: Owners
+    ) -> None:
+        old = queued(news_at=clock.now() - timedelta(days=5), queue_due_at=clock.now() + timedelta(hours=3))
+        quiet = look(old, pace=self.PACE)
+        assert (quiet.queue_due_at, quiet.news_at) == (old.queue_due_at, old.news_at)
+        chain.approve_hash(owners[0].address, OURS.safe_tx_hash)
+
+        told = look(old, pace=self.PACE)
+
+        assert (told.news_at, told.queue_due_at) == (clock.now(), clock.now() + timedelta(seconds=60))
 
 
 class TestExecuted:
     DONE = safe_transaction(state=SafeTransactionState.EXECUTED)
 
     def test_the_queue_is_not_asked_any_more(
-        self, run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue
+        self, look: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue
     ) -> None:
-        use_nonce(chain)
+        chain.mine(nonce=1, empty=chain.depth)
         chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH))
 
-        assert run(queued(transaction=self.DONE)) == waiting()
+        assert look(queued(transaction=self.DONE)) == ProposalOutcome(ProposalState.QUEUED, 60.0)
         assert queue.calls == []
 
-    def test_a_node_that_is_behind_proves_nothing(self, run: partial[ProposalOutcome]) -> None:
-        assert run(queued(transaction=self.DONE)) == waiting()
+    def test_a_node_that_is_behind_proves_nothing(self, look: partial[ProposalOutcome]) -> None:
+        assert look(queued(transaction=self.DONE)) == ProposalOutcome(ProposalState.QUEUED, 60.0)
 
-    def test_what_was_taken_away_again_fails(self, run: partial[ProposalOutcome], chain: FakeChain) -> None:
+    def test_what_was_taken_away_again_fails(self, look: partial[ProposalOutcome], chain: FakeChain) -> None:
         chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH), nonce=OURS.nonce + 1)
         chain.mine((FactKind.HASH_REMOVED, COMPOSE_HASH))
-        assert run(queued(transaction=self.DONE)) == waiting()
+        assert look(queued(transaction=self.DONE)).state is ProposalState.QUEUED
 
         chain.mine(empty=chain.depth)
 
         detail = "the Safe executed it at nonce 0, and what it allowed was taken away again"
-        assert run(queued(transaction=self.DONE)) == ProposalOutcome(ProposalState.FAILED, None, detail)
+        assert look(queued(transaction=self.DONE)) == ProposalOutcome(ProposalState.FAILED, None, detail)
 
 
-def test_without_members_it_is_withdrawn(run: partial[ProposalOutcome]) -> None:
-    assert run(queued(members=())) == ProposalOutcome(ProposalState.WITHDRAWING, 0.0)
+def test_without_members_it_is_withdrawn(look: partial[ProposalOutcome]) -> None:
+    assert look(queued(members=())) == ProposalOutcome(ProposalState.WITHDRAWING, 0.0)
 
 
-def test_without_a_transaction_it_is_posted(run: partial[ProposalOutcome]) -> None:
-    assert run(queued(transaction=None)) == ProposalOutcome(ProposalState.POSTING, 0.0)
-
-
-def test_a_forged_transaction_fails(run: partial[ProposalOutcome]) -> None:
-    forged = safe_transaction(call=approval_call(APP, OTHER_HASH, ()))
-
-    assert run(queued(transaction=forged)).state is ProposalState.FAILED
-
-
-def test_a_service_that_does_not_answer_is_left_to_the_runner(
-    run: partial[ProposalOutcome], queue: FakeSafeQueue
+@pytest.mark.parametrize("state", [None, SafeTransactionState.REPLACED, SafeTransactionState.DELETED])
+def test_without_a_live_transaction_it_is_posted(
+    look: partial[ProposalOutcome], state: SafeTransactionState | None
 ) -> None:
-    queue.fail("get", Unreachable("timeout", reason=Reason.SAFE_SERVICE_UNREACHABLE))
+    transaction = None if state is None else safe_transaction(state=state)
 
-    with pytest.raises(Unreachable):
-        run(queued())
+    assert look(queued(transaction=transaction)) == ProposalOutcome(ProposalState.POSTING, 0.0)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"call": approval_call(APP, OTHER_HASH, ())},
+        {"call": approval_call("0x" + "77" * 20, COMPOSE_HASH, ())},
+        {"safe": "0x" + "66" * 20},
+        {"safe_tx_hash": OTHER_HASH},
+    ],
+)
+def test_a_stored_transaction_that_is_not_the_proposals_fails(
+    look: partial[ProposalOutcome], queue: FakeSafeQueue, forged: dict[str, object]
+) -> None:
+    assert look(queued(transaction=safe_transaction(**forged))).state is ProposalState.FAILED  # type: ignore[arg-type]
+    assert queue.calls == []
+
+
+def test_a_safe_that_is_gone_fails(look: partial[ProposalOutcome], chain: FakeChain) -> None:
+    chain.safes.clear()
+
+    outcome = look(queued())
+
+    assert outcome.state is ProposalState.FAILED
+    assert SAFE in (outcome.detail or "")
+
+
+def test_no_more_alerts_are_kept_than_there_is_room_for(look: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
+    many = tuple(Alert(AlertCode.OTHER_AT_NONCE, str(number)) for number in range(100))
+    queue.add(safe_transaction(call=approval_call(APP, OTHER_HASH, ())))
+
+    assert look(queued(alerts=many)).alerts == ()

@@ -50,7 +50,7 @@ def test_one_that_never_arrived_needs_nothing(run: partial[ProposalOutcome], que
     queue.rows.clear()
 
     assert run(withdrawing(transaction=safe_transaction())) == DELETED
-    assert queue.calls == ["get"]
+    assert queue.calls == ["pending", "get"]
 
 
 def test_one_with_a_confirmation_is_rejected(
@@ -79,6 +79,55 @@ def test_one_that_cannot_be_deleted_is_rejected(run: partial[ProposalOutcome], q
     queue.fail("delete", Refused("not the proposer"))
 
     assert run(withdrawing()) == REJECTED
+
+
+def test_one_below_what_another_proposal_is_about_to_queue_is_rejected(run: partial[ProposalOutcome]) -> None:
+    assert run(withdrawing(held_nonces=frozenset({1}))) == REJECTED
+
+
+def test_one_approved_on_chain_is_rejected(
+    run: partial[ProposalOutcome], chain: FakeChain, owners: tuple[FakeSigner, ...]
+) -> None:
+    chain.approve_hash(owners[0].address, OURS.safe_tx_hash)
+
+    assert run(withdrawing()) == REJECTED
+
+
+def test_a_deletion_whose_answer_is_lost_is_found_done(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
+    queue.fail("delete", Nonsense("cut off", reason=Reason.SAFE_SERVICE_UNREACHABLE), after_effect=True)
+
+    with pytest.raises(Nonsense):
+        run(withdrawing())
+
+    assert run(withdrawing()) == DELETED
+    assert queue.calls.count("delete") == 1
+
+
+def test_a_rejection_refused_because_the_nonce_was_used_just_now_looks_again(
+    run: partial[ProposalOutcome], chain: FakeChain
+) -> None:
+    class UsedMeanwhile(FakeSafeQueue):
+        def post(self, *_: object) -> None:
+            chain.mine(nonce=1)
+            raise Refused("Nonce=0 was already executed")
+
+    queue = UsedMeanwhile([], {})
+    queue.add(OURS)
+    queue.fail("delete", Refused("not the proposer"))
+
+    outcome = run(withdrawing(), queue=queue)
+
+    assert (outcome.state, outcome.wait_seconds) == (ProposalState.WITHDRAWING, 0.0)
+
+
+def test_no_rejection_is_signed_for_a_safe_that_the_key_owns(
+    run: partial[ProposalOutcome], chain: FakeChain, queue: FakeSafeQueue, signer: FakeSigner
+) -> None:
+    chain.set_safe(owners=(signer.address,), threshold=1)
+    queue.fail("delete", Refused("not the proposer"))
+
+    assert run(withdrawing()).state is ProposalState.FAILED
+    assert queue.posts == []
 
 
 def test_the_rejection_is_stored_before_it_is_posted(
