@@ -1,8 +1,8 @@
 """The API beside the least that FastAPI, ORM and PostgreSQL can do, in one run, as ratios.
 
 A POST stores a change request of 4 KB with its event, with key, scope, limits and ``Idempotency-Key`` on. Rounds of
-ours and of the others take turns, so that whatever else the machine does hits both. Run ``python -m bench.api``; figures go
-to standard output and to ``var/bench/api.json``.
+ours and of the others take turns, so that whatever else the machine does hits both. Run ``python -m bench.api``;
+figures go to standard output and to ``var/bench/api.json``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from service.api.examples import SUBMIT_PATCH
@@ -18,67 +17,12 @@ from service.wiring import ApiParts
 from tests.support import rows
 from tests.support.fakes import FixedClock
 from tests.support.postgres import NewDatabase
-from tests.support.served_api import KEYS, Api, serving
+from tests.support.routes import problem
+from tests.support.served_api import Api, serving
 
 PATH = "/v1/change-requests"
 JSON = {"Content-Type": "application/json"}
 UNKNOWN = f"{PATH}/cr_{'0' * 32}"
-ROUTES = [
-    ("POST", PATH),
-    ("GET", PATH),
-    ("GET", UNKNOWN),
-    ("GET", f"{UNKNOWN}/events"),
-    ("POST", f"{UNKNOWN}/cancel"),
-]
-
-
-def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, object]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, object] = answer.json()
-    assert (body["type"], body["status"]) == (f"/problems/{slug}", status)
-    assert body["request_id"] == answer.headers["x-request-id"]
-    assert body["title"]
-    assert body["detail"]
-    return body
-
-
-def test_the_routes_listed_here_are_all_that_need_a_key(idle_api: Api):
-    described = idle_api.nobody.get("/openapi.json").json()["paths"]
-    keyed = {
-        (method.upper(), path)
-        for path, methods in described.items()
-        for method, operation in methods.items()
-        if "security" in operation
-    }
-    assert keyed == {(method, path.replace(UNKNOWN, f"{PATH}/{{request_id}}")) for method, path in ROUTES}
-
-
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-@pytest.mark.parametrize("key", [None, "key-of-acm", "key-of-acmee"])
-def test_without_a_key_nothing_is_answered(idle_api: Api, method: str, path: str, key: str | None):
-    headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
-    answer = idle_api.nobody.request(method, path, headers=headers)
-    problem(answer, 401, "unauthorized")
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-
-
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_without_a_key_no_body_is_read(idle_api: Api, method: str, path: str):
-    problem(idle_api.nobody.request(method, path, content=b"{", headers=JSON), 401, "unauthorized")
-
-
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_key_of_a_workspace_that_is_not_set_up_says_so(idle_api: Api, method: str, path: str):
-    headers = {"Authorization": f"Bearer {KEYS['gone']}"}
-    answer = idle_api.nobody.request(method, path, headers=headers, json=SUBMIT_PATCH if path == PATH else None)
-    assert "gone" in str(problem(answer, 503, "workspace_missing")["detail"])
-
-
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_no_route_reads_more_than_its_bound(idle_api: Api, method: str, path: str):
-    answer = idle_api.acme.request(method, path, content=b" " * (MAX_BODY_BYTES + 1), headers=JSON)
-    problem(answer, 413, "body_too_large")
 
 
 def test_a_chunked_body_is_bounded_too(idle_api: Api):
