@@ -111,6 +111,8 @@ class _Together(Database):
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
+        if not self._connection.in_transaction():
+            self._connection.begin()  # not by the session, which would commit what it began itself
         try:
             with (
                 Session(self._connection, join_transaction_mode="rollback_only", expire_on_commit=False) as session,

@@ -1,4 +1,4 @@
-"""What holds for every route that needs a key: no key, wrong scope, another workspace's object, oversized, malformed."""
+"""What holds for every route that needs a key: no key, small scope, others' objects, oversized and malformed bodies."""
 
 from collections.abc import Iterator
 
