@@ -3,14 +3,15 @@
 What is kept, and what is not:
 
 - Kept: status, body and ``Location`` of the first request, once the work began, whether it succeeded, was refused by
-  the work itself (403, 409, 422) or failed with 500.
-- Not kept: what was refused before, by key, scope, limits or validation; and 503, because then nothing was stored.
+  the work itself (403, 404, 409) or failed with 500.
+- Not kept: what was refused by key, scope, limits or validation (422, wherever it is found); and 503.
 """
 
 import hashlib
 import re
 from collections.abc import Callable
 from functools import wraps
+from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -85,6 +86,8 @@ def idempotent(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
             try:
                 return _kept(_response(endpoint(**inside), status, values.get("response")))
             except Problem as problem:
+                if problem.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
+                    raise
                 return _kept(answer(problem, caller.request_id))
             except UNAVAILABLE:
                 raise

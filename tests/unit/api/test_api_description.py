@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel
 
 from service.api import problem_pages, problems
 from service.api.app import create_app
 from service.api.bodies import SubmitBody
 from service.api.patch import PatchMembers
 from service.api.problems import MEDIA_TYPE, PROBLEMS, ProblemType
+from service.api.routers.api_keys import CreateKeyBody, RotateKeyBody
 from service.api.routers.change_requests import EventsQuery, ListQuery, ReadQuery
+from service.domain.api_keys import Scope
 from service.store.database import Database, make_engine
 from service.wiring import ApiParts
 from tests.support import rows
@@ -22,6 +25,11 @@ from tests.support.fakes import FixedClock
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]
+BODIES: dict[str, type[BaseModel]] = {
+    "POST /v1/change-requests": SubmitBody,
+    "POST /v1/api-keys": CreateKeyBody,
+    "POST /v1/api-keys/{key_id}/rotate": RotateKeyBody,
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,22 +65,26 @@ def test_every_operation_has_valid_examples_of_its_success(document: Json):
 
 
 def test_every_body_has_valid_examples(document: Json):
-    bodies = [operation["requestBody"] for _, operation in operations(document) if "requestBody" in operation]
-    assert bodies
-    for body in bodies:
-        content = body["content"]["application/json"]
-        assert len(examples(document, content)) == 2
-        for value in examples(document, content):
-            check(document, content["schema"], value)
-            SubmitBody.model_validate(value)
+    taken = {}
+    for name, operation in operations(document):
+        if "requestBody" in operation:
+            content = operation["requestBody"]["content"]["application/json"]
+            taken[name] = examples(document, content)
+            assert len(taken[name]) == 2, name
+            for value in taken[name]:
+                check(document, content["schema"], value)
+                BODIES[name].model_validate(value)
+    assert taken.keys() == BODIES.keys()
 
 
 def test_every_problem_of_an_operation_is_described(document: Json):
     for name, operation in operations(document):
         failures = {status: answer for status, answer in operation["responses"].items() if not status.startswith("2")}
         if "/v1/" in name:
-            assert {"401", "500"} <= set(failures), name
+            assert {"401", "403", "429", "500"} <= set(failures), name
             assert operation["security"] == [{"ApiKey": []}]
+            assert "Needs scope" in operation["description"], name
+            assert ("Idempotency-Key" in json.dumps(operation.get("parameters"))) is name.startswith("POST"), name
         for status, answer in failures.items():
             content = answer["content"][MEDIA_TYPE]
             for value in examples(document, content):
@@ -106,6 +118,7 @@ def test_the_page_has_every_problem():
 def test_the_guide_names_every_member():
     guide = (ROOT / "docs/api.md").read_text()
     queries = (ReadQuery, ListQuery, EventsQuery)
-    members = {*PatchMembers.__annotations__, *SubmitBody.model_fields}
+    members = {*PatchMembers.__annotations__}.union(*(body.model_fields for body in BODIES.values()))
     members |= {name for query in queries for name in query.model_fields}
+    members |= {"Idempotency-Key", "Idempotent-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", *Scope}
     assert {name for name in members if not re.search(rf"\b{name}\b", guide)} == set()
