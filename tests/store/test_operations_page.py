@@ -14,7 +14,9 @@ from scripts.settings_docs import NEEDED
 from service import wiring
 from service.domain.states import State
 from service.settings import ChainSettings, Settings, SettingsError
+from service.store import idempotency
 from service.store.database import Database
+from service.store.idempotency import Answer, Attempt
 from service.store.requests import Submission, submit
 from service.store.tables import Event
 from tests.support import rows
@@ -41,6 +43,7 @@ def test_the_query_for_encryption_keys_names_the_key_of_every_sealed_value(datab
     hooks = [("https://hooks.example/", SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))]
     workspace_id = rows.workspace(database, webhooks=hooks)
     request_id = rows.change_request(database, workspace_id, State.REGISTERED)
+    idempotency.once(database, Attempt(workspace_id, "run 7", b"f" * 32), lambda _: Answer(202, {}, "{}"))
     (query,) = (query for query in _blocks("operations.md", "sql") if "split_part" in query)
 
     with database.transaction() as session:
@@ -48,6 +51,7 @@ def test_the_query_for_encryption_keys_names_the_key_of_every_sealed_value(datab
 
     assert sorted((row.kind, row.key_id, row.name) for row in found) == [
         ("change request", "k1", request_id),
+        ("kept answer", "k1", "run 7"),
         ("webhook endpoint", "k1", "https://hooks.example/"),
         ("workspace", "k1", "acme"),
     ]
