@@ -42,6 +42,7 @@ def create_app(parts: ApiParts) -> FastAPI:
     app.add_exception_handler(RequestValidationError, handlers.on_validation_error)
     for fault in UNAVAILABLE:
         app.add_exception_handler(fault, handlers.on_unavailable)
+    app.state.routes = [*app.routes, *change_requests.router.routes, *api_keys.router.routes, *probes.router.routes]
     app.include_router(change_requests.router)
     app.include_router(api_keys.router)
     app.include_router(probes.router, responses=OPEN)

@@ -43,11 +43,19 @@ def test_an_unknown_route_is_a_problem(idle_api: Api, path: str):
     problem(idle_api.acme.get(path), 404, "not_found")
 
 
-@pytest.mark.parametrize(("method", "path"), [("DELETE", PATH), ("PUT", UNKNOWN), ("GET", f"{UNKNOWN}/cancel")])
-def test_a_wrong_method_is_a_problem_that_names_the_right_ones(idle_api: Api, method: str, path: str):
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", PATH, "GET, POST"),
+        ("PUT", UNKNOWN, "GET"),
+        ("GET", f"{UNKNOWN}/cancel", "POST"),
+        ("PATCH", f"/v1/api-keys/key_{'0' * 32}", "DELETE, GET"),
+    ],
+)
+def test_a_wrong_method_is_a_problem_that_names_the_right_ones(idle_api: Api, method: str, path: str, allowed: str):
     answer = idle_api.acme.request(method, path)
     problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == allowed
 
 
 @pytest.mark.parametrize("request_id", ["x", "%00", "cr_%00", "cr_" + "g" * 32, "CR_" + "0" * 32, "a" * 5000, "%ff"])
