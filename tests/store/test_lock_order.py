@@ -148,6 +148,9 @@ class Bustle:
             if before.state is ProposalState.WITHDRAWING:
                 deleted = SafeTransactionState.DELETED
                 outcome = ProposalOutcome(ProposalState.WITHDRAWN, None, transaction_state=deleted)
+            elif before.state is ProposalState.APPROVED:
+                executed = SafeTransactionState.EXECUTED
+                outcome = ProposalOutcome(ProposalState.APPROVED, None, transaction_state=executed)
             proposals.apply(self.database, lease, before, outcome)
 
     def observe(self) -> None:
