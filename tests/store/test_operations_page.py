@@ -3,12 +3,12 @@
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, event, select, text
+from sqlalchemy import select, text
 
 from scripts.settings_docs import NEEDED
 from service import wiring
@@ -92,22 +92,7 @@ START: dict[str, Callable[[Settings], object]] = {
 """What each command makes before it does anything, and asks its settings by."""
 
 
-@pytest.fixture
-def _closed_engines(database: Database) -> Iterator[None]:
-    """Closes what processes that refuse to start leave to their end."""
-    used: set[Engine] = set()
-
-    def note(connection: Connection) -> None:
-        used.add(connection.engine)
-
-    event.listen(Engine, "engine_connect", note)
-    yield
-    event.remove(Engine, "engine_connect", note)
-    for engine in used - {database.engine}:
-        engine.dispose()
-
-
-@pytest.mark.usefixtures("_closed_engines")
+@pytest.mark.usefixtures("closed_engines")
 @pytest.mark.parametrize("command", sorted(START))
 def test_a_command_needs_exactly_the_settings_that_the_page_says(database: Database, command: str):
     complete = Settings(
