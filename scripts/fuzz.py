@@ -21,7 +21,7 @@ from sandbox.processes import ManagedProcess, free_port
 from sandbox.world import answers
 
 LEAST: Final = 2_000
-EXAMPLES: Final = 130
+EXAMPLES: Final = 200
 REPORT: Final = Path("var/fuzz")
 CONFIGURATION: Final = Path(__file__).with_suffix(".toml")
 SECRET: Final = b64encode(bytes(range(32))).decode()
