@@ -185,8 +185,17 @@ class Deployment:
         process.start()
         return process
 
-    def apply_workspace(self, *, safes: Sequence[str] = (), external_apps: Sequence[str] = ()) -> None:
-        """Bring the workspace in line with its file, and with these contracts beside those that the world set up."""
+    def apply_workspace(
+        self, *, safes: Sequence[str] = (), external_apps: Sequence[str] = (), **members: object
+    ) -> None:
+        """Bring the workspace in line with its file.
+
+        Args:
+            safes: Safes beside those that the world set up, until it is applied again.
+            external_apps: apps that are approved elsewhere, until it is applied again.
+            **members: other members of the file, from now on.
+        """
+        self._workspace |= members
         file = self._workspace_file()
         file["safes"] += [f"{CHAIN_NAME}:{address}" for address in safes]
         file["external_apps"] = [f"{CHAIN_NAME}:{address}" for address in external_apps]
@@ -195,6 +204,13 @@ class Deployment:
     def propose_as(self, account: LocalAccount) -> None:
         """Have processes started from now on propose with another key."""
         self._environment["COUNTERSIGN_PROPOSER_KEY"] = _private_key(account)
+
+    def poll(self) -> None:
+        """Have processes started from now on ask for new blocks instead of subscribing to them."""
+        chains = json.loads(self._environment["COUNTERSIGN_CHAINS"])
+        for chain in chains.values():
+            chain.pop("ws_url", None)
+        self._environment["COUNTERSIGN_CHAINS"] = json.dumps(chains)
 
     def run(self, *arguments: str, stdin: str = "") -> str:
         """Run a ``countersign`` command to its end; its standard output.

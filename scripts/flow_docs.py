@@ -22,7 +22,10 @@ NOTICES: Final[dict[Notice, tuple[str, tuple[str, ...]]]] = {
         "enough owners signed; one of them can execute it",
         ("approvals", "threshold", "owners", "missing"),
     ),
-    Notice.EXPIRING: ("reserved; this version does not send it", ()),
+    Notice.EXPIRING: (
+        "3 days, 1 day or 6 hours are left of the commit token or until the deadline (`what`); each is told once",
+        ("what", "ends_at", "advice"),
+    ),
     Notice.TOKEN_REFRESHED: ("a fresh commit token with the same hash took the old one's place", ("token_expires_at",)),
     Notice.REORGED: (
         "the block that held the approval vanished; the approval is looked for again",

@@ -12,8 +12,9 @@ from pydantic import SecretStr
 
 from service.domain.approver import Approver
 from service.domain.chain import Allowed, AppOwnership, Block, ChainFact, ChainView, SafeExecution, SafeState
-from service.domain.outcomes import Facts
+from service.domain.outcomes import Facts, News
 from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, Prepared, Running
+from service.domain.prepares import Hearing
 from service.domain.snapshots import Proposal, SafeTransaction
 
 
@@ -161,6 +162,16 @@ class RequestIntents(Protocol):
         Raises:
             LeaseLost: another worker took over; the call must not be made.
         """
+
+    def publish(self, news: News, now: datetime) -> None:
+        """Commit facts of the leased change request, events about them, and verdicts on heard prepares, now.
+
+        Raises:
+            LeaseLost: as above.
+        """
+
+    def heard(self) -> Hearing:
+        """What Phala Cloud told of prepares of the request's CVM, as it is known now."""
 
     def join_proposal(self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None) -> Proposal:
         """Join the live proposal of the request's identity, or make one.

@@ -88,12 +88,18 @@ class WorkerParts:
 
 @dataclass(frozen=True, slots=True)
 class WatchParts:
-    """What the listener is made of. ``ws_urls`` has the chains that can be subscribed to."""
+    """What the listener is made of.
+
+    Attributes:
+        ws_urls: of the chains that can be subscribed to.
+        patience_seconds: how long a subscription may say nothing, whatever the chain's rhythm.
+    """
 
     database: Database
     chains: Mapping[int, JsonRpcChain]
     ws_urls: Mapping[int, SecretStr]
     poll_seconds: float
+    patience_seconds: float = 60.0
 
 
 @dataclass(slots=True)
@@ -259,12 +265,12 @@ def _checked_chains(settings: Settings) -> dict[int, JsonRpcChain]:
     return chains
 
 
-def subscribe_new_heads(ws_url: SecretStr, stop: threading.Event) -> Iterator[object]:
+def subscribe_new_heads(ws_url: SecretStr, stop: threading.Event, patience_seconds: float) -> Iterator[object]:
     """New heads of a chain as they come, until ``stop`` is set.
 
     Raises:
-        Unreachable: the subscription cannot be made or broke.
+        Unreachable: the subscription cannot be made, broke, or says nothing.
     """
     from service.adapters.subscribe import new_heads  # noqa: PLC0415 - only the listener needs it
 
-    return new_heads(ws_url.get_secret_value(), stop)
+    return new_heads(ws_url.get_secret_value(), stop, patience=patience_seconds)

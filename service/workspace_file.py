@@ -47,6 +47,12 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
 Address = Annotated[str, AfterValidator(_checksummed)]
 
 
+def _phala_secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < _SHORTEST_KEY:
+        raise ValueError(f"must have at least {_SHORTEST_KEY} characters; give it with its whsec_")
+    return value
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -93,6 +99,7 @@ class WorkspaceFile(_Part):
     deadline_seconds: int = Field(default=30 * 86400, gt=0)
     run_deadline_seconds: int = Field(default=3600, gt=0)
     webhooks: list[Webhook] = []
+    phala_webhook_secrets: list[Annotated[SecretStr, AfterValidator(_phala_secret)]] = []
 
 
 def read(text: str, short_names: Mapping[str, int]) -> WorkspaceSpec:
@@ -120,5 +127,6 @@ def read(text: str, short_names: Mapping[str, int]) -> WorkspaceSpec:
         allow_without_approval=file.allow_without_approval,
         deadline_seconds=file.deadline_seconds,
         run_deadline_seconds=file.run_deadline_seconds,
+        phala_webhook_secrets=file.phala_webhook_secrets,
         webhooks=[(hook.url, hook.secret) for hook in file.webhooks],
     )

@@ -4,7 +4,7 @@ Each raises ``LeaseLost`` when another worker took the row over meanwhile: nothi
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from service.domain.schedules import SafePace, safe_service_backoff, step_backof
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.domain.webhook_signature import headers
+from service.ports import Phala
 from service.steps.approval import chain_of
 from service.steps.await_approval import await_approval
 from service.steps.commit import commit
@@ -29,12 +30,13 @@ from service.steps.propose import propose
 from service.steps.signatures import signatures
 from service.steps.tidy import tidy
 from service.steps.track import track
+from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
 from service.store import leases, observations, outbox, proposals, snapshots, transitions
 from service.store.leases import Lease, LeasedTable
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
 from service.store.sealing import SealingError
-from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
+from service.store.tables import ChangeRequest, Proposal, WebhookDelivery
 from service.wiring import WorkerParts
 from workers.verbs import PROPOSAL_VERBS
 
@@ -53,9 +55,16 @@ def _leased(parts: WorkerParts, table: LeasedTable, row_id: str | int) -> Iterat
     if lease is None:
         yield None
         return
+    with _renewed(parts, lease):
+        yield lease
+
+
+@contextmanager
+def _renewed(parts: WorkerParts, lease: Lease) -> Iterator[None]:
+    """Renew a lease while the block runs."""
     parts.keeper.add(lease)
     try:
-        yield lease
+        yield
     finally:
         parts.keeper.drop(lease)
 
@@ -70,7 +79,8 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
                 request = snapshots.change_request(parts.database, session, request_id)
         except SealingError as error:
             return _wait_for_key(parts, lease, request_id, error)
-        outcome = _guarded(request, lambda: _request_step(parts, lease, request))
+        kept = _kept_up(parts, lease, request)
+        outcome = kept.end or kept.bound(_guarded(kept.request, lambda: _request_step(parts, lease, kept.request)))
         return _store(parts, lease, request, outcome)
 
 
@@ -103,6 +113,25 @@ def _store(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest, outc
 
 def _state_after(request: domain.ChangeRequest, outcome: Outcome) -> State:
     return request.state if isinstance(outcome, Wait) else outcome.to
+
+
+def _kept_up(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Upkeep:
+    """The request after its upkeep. Whatever goes wrong there must not keep its step from being taken."""
+    intents = StoredRequestIntents(parts.database, lease)
+    try:
+        return upkeep(request, phala=lambda: _phala_of(parts, request), intents=intents, clock=parts.clock)
+    except LeaseLost:
+        raise
+    except Exception:
+        log.exception("the upkeep failed", extra={"row": request.id, "state": request.state.value})
+        return Upkeep(request)
+
+
+def _phala_of(parts: WorkerParts, request: domain.ChangeRequest) -> Phala:
+    try:
+        return parts.phala.of(request.workspace.id)
+    except SealingError as error:
+        raise Unreachable(str(error), reason=Reason.SECRET_UNREADABLE) from error
 
 
 def _request_step(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Outcome:
@@ -201,28 +230,24 @@ def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) 
             return signatures(proposal, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
 
 
-def serve_chain(parts: WorkerParts, chain_id: int) -> int:
-    """Read what is new on a chain; how many change requests it concerns."""
+def serve_chain(parts: WorkerParts, chain_id: int) -> Sequence[tuple[str, State]]:
+    """Read what is new on a chain; the change requests that this makes due, with their states."""
     chain = parts.chains.get(chain_id)
-    if chain is None:
-        return 0
-    with _leased(parts, ChainCursor, chain_id) as lease:
-        if lease is None:
-            return 0
-        cursor, watched, known = observations.load(parts.database, chain_id)
+    look = None if chain is None else observations.take(parts.database, chain_id)
+    if chain is None or look is None:
+        return ()
+    with _renewed(parts, look.lease):
         try:
-            seen = observe(chain, cursor, watched, known)
-        except LeaseLost:
-            raise
+            seen = observe(chain, look.cursor, look.known)
         except Exception as error:
             expected = isinstance(error, CountersignError)
             if not expected:
                 log.exception("a chain could not be read", extra={"chain_id": chain_id})
             detail = str(error) if expected else type(error).__name__
-            observations.fail(parts.database, lease, detail=detail, wait_seconds=parts.timings.observe)
-            return 0
+            observations.fail(parts.database, look.lease, detail=detail, wait_seconds=parts.timings.observe)
+            return ()
         return observations.apply(
-            parts.database, lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
+            parts.database, look.lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
         )
 
 

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 
 from service.domain.errors import LeaseLost
 from service.domain.snapshots import ProposalState
-from service.domain.states import State
+from service.domain.states import TERMINAL, State
 from service.store import heartbeats, idempotency, leases
 from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
 from service.wiring import WorkerParts
@@ -20,6 +20,9 @@ from workers.app import SWEEP_TASK
 from workers.verbs import PROPOSAL_VERBS, REQUEST_VERBS, Verb
 
 SWEEP_LIMIT = 500
+STEPS_AT_ONCE = 3
+"""Steps of one change request that a worker takes without asking who else waits."""
+
 REQUEST_TASK = "countersign.request"
 PROPOSAL_TASK = "countersign.proposal"
 CHAIN_TASK = "countersign.chain"
@@ -58,11 +61,7 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
 
     @app.task(name=REQUEST_TASK)  # type: ignore[untyped-decorator]  # likewise
     def request(request_id: str) -> None:
-        state = _unless_taken_over(serve.serve_request, parts(), request_id)
-        verb = REQUEST_VERBS.get(state) if state else None
-        if verb:
-            bell.ring(REQUEST_TASK, verb, request_id)
-        bell.ring(SWEEP_TASK, Verb.SWEEP)
+        carry_on(parts(), bell, request_id)
 
     @app.task(name=PROPOSAL_TASK)  # type: ignore[untyped-decorator]  # likewise
     def proposal(proposal_id: str) -> None:
@@ -71,8 +70,7 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
 
     @app.task(name=CHAIN_TASK)  # type: ignore[untyped-decorator]  # likewise
     def chain(chain_id: int) -> None:
-        if _unless_taken_over(serve.serve_chain, parts(), chain_id):
-            bell.ring(SWEEP_TASK, Verb.SWEEP)
+        look_and_ring(parts(), bell, chain_id)
 
     @app.task(name=DELIVERY_TASK)  # type: ignore[untyped-decorator]  # likewise
     def delivery(delivery_id: str) -> None:
@@ -85,6 +83,34 @@ def _unless_taken_over(serve_row: Callable[[WorkerParts, Id], Result], parts: Wo
     except LeaseLost:
         log.info("another worker took over", extra={"row": str(row_id)})
         return None
+
+
+def carry_on(parts: WorkerParts, bell: Doorbell, request_id: str) -> None:
+    """Serve a change request, and go on with it as long as it is due, for a few steps.
+
+    Each step has a lease of its own. What is left is rung for: others wait for this thread, too.
+    """
+    states: list[State] = []
+    while len(states) < STEPS_AT_ONCE and (not states or states[-1] in REQUEST_VERBS):
+        state = _unless_taken_over(serve.serve_request, parts, request_id)
+        if state is None:
+            break
+        states.append(state)
+    else:
+        verb = REQUEST_VERBS.get(states[-1])
+        if verb:
+            bell.ring(REQUEST_TASK, verb, request_id)
+    if len(states) > 1 or (states and states[-1] in TERMINAL):
+        bell.ring(SWEEP_TASK, Verb.SWEEP)  # its proposal and its events have rows of their own
+
+
+def look_and_ring(parts: WorkerParts, bell: Doorbell, chain_id: int) -> None:
+    """Look at a chain, wake workers for whom there is news, and serve one of them here and now."""
+    concerned = _unless_taken_over(serve.serve_chain, parts, chain_id) or ()
+    for request_id, state in concerned[1:]:
+        bell.ring(REQUEST_TASK, REQUEST_VERBS[state], request_id)
+    if concerned:
+        carry_on(parts, bell, concerned[0][0])
 
 
 def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:

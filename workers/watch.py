@@ -8,84 +8,105 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+import time
 
 from pydantic import SecretStr
 
 from service.domain.errors import CountersignError
 from service.store import heartbeats, observations
 from service.store.database import DatabaseFault, faults_in_one_line
-from service.store.locks import leadership
+from service.store.locks import Leadership, leadership
 from service.wiring import WatchParts, subscribe_new_heads
 from workers.tasks import CHAIN_TASK, Doorbell
 from workers.verbs import Verb
 
 LEADER_RETRY_SECONDS = 5.0
 SUBSCRIBE_AGAIN_SECONDS = 30.0
+HEARTBEAT_SECONDS = 5.0
+SHUTDOWN_SECONDS = 5.0
+"""How long a call that hangs may delay the end of the process: nothing is lost with it."""
 
 log = logging.getLogger(__name__)
 
 
 def watch(parts: WatchParts, bell: Doorbell, stop: threading.Event) -> None:
-    """Listen to every chain until ``stop`` is set."""
+    """Listen to every chain, each in a thread of its own, until ``stop`` is set."""
     threads = [
-        threading.Thread(target=_lead, args=(parts, bell, chain_id, stop), name=f"watch-{chain_id}")
+        threading.Thread(target=_lead, args=(parts, bell, chain_id, stop), name=f"watch-{chain_id}", daemon=True)
         for chain_id in parts.chains
     ]
     for thread in threads:
         thread.start()
+    stop.wait()
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
     for thread in threads:
-        thread.join()
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _lead(parts: WatchParts, bell: Doorbell, chain_id: int, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
-            with faults_in_one_line(), leadership(parts.database, f"watch:{chain_id}") as leads:
-                if leads:
+            with faults_in_one_line(), leadership(parts.database, f"watch:{chain_id}") as lead:
+                if lead.leads:
                     log.info("listening to new blocks", extra={"chain_id": chain_id})
-                    _listen(parts, bell, chain_id, stop)
+                    _Listener(parts, bell, chain_id, lead, stop).run()
         except DatabaseFault:
             log.warning("the database does not answer; trying again", extra={"chain_id": chain_id})
+        except Exception:  # a defect must not end a chain's listener; it is logged
+            log.exception("the listener failed; trying again", extra={"chain_id": chain_id})
         stop.wait(LEADER_RETRY_SECONDS)
 
 
-def _listen(parts: WatchParts, bell: Doorbell, chain_id: int, stop: threading.Event) -> None:
-    def ring() -> None:
-        observations.ring_chain(parts.database, chain_id)
-        bell.ring(CHAIN_TASK, Verb.OBSERVE, chain_id)
-        heartbeats.beat(parts.database, f"{socket.gethostname()}:{os.getpid()}:{chain_id}", "watch")
+class _Listener:
+    """The leader of one chain. Any fault of the database ends it, so that its lock is taken anew."""
 
-    while not stop.is_set():
-        ws_url = parts.ws_urls.get(chain_id)
-        if ws_url is not None:
-            _subscribe(ws_url, ring, stop)
-        _poll(parts, chain_id, ring, stop, until=SUBSCRIBE_AGAIN_SECONDS if ws_url else None)
+    def __init__(
+        self, parts: WatchParts, bell: Doorbell, chain_id: int, lead: Leadership, stop: threading.Event
+    ) -> None:
+        self._parts = parts
+        self._bell = bell
+        self._chain_id = chain_id
+        self._lead = lead
+        self._stop = stop
+        self._next_heartbeat = 0.0
 
+    def run(self) -> None:
+        while not self._stop.is_set():
+            ws_url = self._parts.ws_urls.get(self._chain_id)
+            if ws_url is not None:
+                self._subscribe(ws_url)
+            self._poll(until=SUBSCRIBE_AGAIN_SECONDS if ws_url else None)
 
-def _subscribe(ws_url: SecretStr, ring: Callable[[], None], stop: threading.Event) -> None:
-    """Ring on each new head until the subscription breaks."""
-    try:
-        for _ in subscribe_new_heads(ws_url, stop):
-            ring()
-    except CountersignError as error:
-        log.warning("no subscription to new blocks, polling: %s", error.detail)
+    def _ring(self) -> None:
+        observations.ring_chain(self._parts.database, self._chain_id)
+        self._bell.ring(CHAIN_TASK, Verb.OBSERVE, self._chain_id)
+        if time.monotonic() >= self._next_heartbeat:
+            process = f"{socket.gethostname()}:{os.getpid()}:{self._chain_id}"
+            heartbeats.beat(self._parts.database, process, "watch")
+            self._lead.check()
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
 
-
-def _poll(
-    parts: WatchParts, chain_id: int, ring: Callable[[], None], stop: threading.Event, *, until: float | None
-) -> None:
-    """Ring whenever the head moved; for ``until`` seconds, or until ``stop`` when that is ``None``."""
-    seen: str | None = None
-    waited = 0.0
-    while not stop.is_set() and (until is None or waited < until):
+    def _subscribe(self, ws_url: SecretStr) -> None:
+        """Ring on each new head until the subscription breaks or falls silent."""
         try:
-            head = parts.chains[chain_id].view().head.hash
+            for _ in subscribe_new_heads(ws_url, self._stop, self._parts.patience_seconds):
+                self._ring()
         except CountersignError as error:
-            log.warning("the chain does not answer: %s", error.detail, extra={"chain_id": chain_id})
-        else:
-            if head != seen:
-                ring()
-            seen = head
-        stop.wait(parts.poll_seconds)
-        waited += parts.poll_seconds
+            log.warning("no subscription to new blocks, polling: %s", error.detail, extra={"chain_id": self._chain_id})
+
+    def _poll(self, *, until: float | None) -> None:
+        """Ring whenever the head moved; for ``until`` seconds, or until the end when that is ``None``."""
+        seen: str | None = None
+        waited = 0.0
+        while not self._stop.is_set() and (until is None or waited < until):
+            self._lead.check()
+            try:
+                head = self._parts.chains[self._chain_id].view().head.hash
+            except CountersignError as error:
+                log.warning("the chain does not answer: %s", error.detail, extra={"chain_id": self._chain_id})
+            else:
+                if head != seen:
+                    self._ring()
+                seen = head
+            self._stop.wait(self._parts.poll_seconds)
+            waited += self._parts.poll_seconds

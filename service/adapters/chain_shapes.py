@@ -19,6 +19,7 @@ from service.domain.hexes import address as checksummed
 
 _BYTES_32 = 32
 _SEEN_ADDRESSES = 4096
+_SEEN_LOGS = 4096
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{1,15}$")]  # fits a bigint column
 Hash = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{64}$", to_lower=True)]
@@ -105,26 +106,26 @@ def facts_of(result: Any, first: int, last: int) -> tuple[ChainFact, ...]:  # no
     Raises:
         WrongShape: the answer holds something that was not asked for, or a log twice.
     """
-    logs = log_records(result)
     facts: dict[tuple[int, int, str], ChainFact] = {}
-    for log in logs:
-        number, index, topics = int(log["blockNumber"], 16), int(log["logIndex"], 16), log["topics"]
+    for log in log_records(result):
+        topics = log["topics"]
+        number = int(log["blockNumber"], 16)
         if not first <= number <= last or not topics or topics[0] not in TOPICS:
             raise WrongShape("logs that were not asked for")
         if log.get("removed") or len(topics) != 1 or len(log["data"]) != 2 + 2 * _BYTES_32:
             continue
-        key = (number, index, log["blockHash"])
+        key = (number, int(log["logIndex"], 16), log["blockHash"])
         if key in facts:
             raise WrongShape("the same log twice")
-        facts[key] = ChainFact(
-            kind=TOPICS[topics[0]],
-            app_contract=_address_of(log["address"]),
-            value=log["data"],
-            transaction_hash=log["transactionHash"],
-            block=Block(number, log["blockHash"]),
-            log_index=index,
-        )
+        facts[key] = _fact(topics[0], log["address"], log["data"], log["transactionHash"], *key)
     return tuple(facts[key] for key in sorted(facts))
+
+
+@lru_cache(maxsize=_SEEN_LOGS)  # each look reads the newest blocks again
+def _fact(
+    topic: str, address: str, data: str, transaction_hash: str, number: int, index: int, block_hash: str
+) -> ChainFact:
+    return ChainFact(TOPICS[topic], _address_of(address), data, transaction_hash, Block(number, block_hash), index)
 
 
 def returned(types: Sequence[str], raw: bytes) -> tuple[Any, ...] | None:

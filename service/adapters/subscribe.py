@@ -1,5 +1,8 @@
 import json
+import statistics
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,11 +17,12 @@ from service.domain.reasons import Reason
 
 _MAX_MESSAGE = 1024 * 1024  # a header is below 10 KB
 _LOOK_FOR_STOP_SECONDS = 0.5
+_INTERVALS = 10  # of the newest heads; as many usual ones without a head are too long
 _REASON = Reason.RPC_UNREACHABLE
 _SUBSCRIBE = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}
 
 
-def new_heads(ws_url: str, stop: threading.Event, *, timeout: float = 10.0) -> Iterator[Block]:
+def new_heads(ws_url: str, stop: threading.Event, *, timeout: float = 10.0, patience: float = 60.0) -> Iterator[Block]:
     """Every new head an endpoint announces (``eth_subscribe``), until ``stop`` is set.
 
     A doorbell: heads can be announced twice, left out, or belong to a branch that is dropped. The caller looks
@@ -29,9 +33,11 @@ def new_heads(ws_url: str, stop: threading.Event, *, timeout: float = 10.0) -> I
         stop: ends the iteration within half a second.
         timeout: seconds for the handshake and the first answer. A ping goes out as often; a socket that leaves
             it unanswered as long is dead.
+        patience: seconds without a head after which the subscription does not count as one any more, or ten times
+            the usual time between heads if that is longer. A server may answer pings and have forgotten it.
 
     Raises:
-        Unreachable: no connection, no subscription, or the connection was lost.
+        Unreachable: no connection, no subscription, the connection was lost, or no head came for too long.
         Nonsense: something else than heads came.
     """
     try:
@@ -44,7 +50,7 @@ def new_heads(ws_url: str, stop: threading.Event, *, timeout: float = 10.0) -> I
             max_size=_MAX_MESSAGE,
         ) as socket:
             subscription = _subscribe(socket, timeout)
-            yield from _heads(socket, subscription, stop)
+            yield from _heads(socket, subscription, stop, patience)
     except (InvalidURI, ValueError):
         raise Unreachable("the websocket endpoint's URL is not valid", reason=_REASON) from None  # it quotes the URL
     except (OSError, WebSocketException) as error:  # TimeoutError is an OSError
@@ -62,19 +68,45 @@ def _subscribe(socket: ClientConnection, timeout: float) -> str:
     return subscription
 
 
-def _heads(socket: ClientConnection, subscription: str, stop: threading.Event) -> Iterator[Block]:
+def _heads(socket: ClientConnection, subscription: str, stop: threading.Event, patience: float) -> Iterator[Block]:
+    rhythm = _Rhythm(patience)
     while not stop.is_set():
         try:
-            message = _message(socket.recv(timeout=_LOOK_FOR_STOP_SECONDS))
+            message = _message(socket.recv(timeout=min(_LOOK_FOR_STOP_SECONDS, patience)))
         except TimeoutError:
+            if rhythm.silent_for_too_long():
+                raise Unreachable("websocket endpoint: no new head for too long", reason=_REASON) from None
             continue
         params = message.get("params")
         if not isinstance(params, dict) or params.get("subscription") != subscription:
             raise Nonsense("websocket endpoint: a message of another subscription", reason=_REASON)
         try:
-            yield block_of(params.get("result"))
+            head = block_of(params.get("result"))
         except WrongShape as error:
             raise Nonsense(f"websocket endpoint: {error}", reason=_REASON) from error
+        rhythm.beat()
+        yield head
+
+
+class _Rhythm:
+    """How often heads come, and so how long their absence is no reason to worry."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._last = time.monotonic()
+        self._intervals: deque[float] = deque(maxlen=_INTERVALS)
+        self._began = False
+
+    def beat(self) -> None:
+        now = time.monotonic()
+        if self._began:
+            self._intervals.append(now - self._last)
+        self._began = True
+        self._last = now
+
+    def silent_for_too_long(self) -> bool:
+        usual = statistics.median(self._intervals) if self._intervals else 0.0
+        return time.monotonic() - self._last > max(self._patience, _INTERVALS * usual)
 
 
 def _message(text: str | bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from service.api import handlers
 from service.api.admission import Admission
 from service.api.description import DESCRIPTION, OPEN, DescribedApi
 from service.api.middleware import BodyLimit, RequestIds
-from service.api.routers import api_keys, change_requests, probes
+from service.api.routers import api_keys, chains, change_requests, hooks, probes
 from service.api.waiting import MOST_WAITING, WaitingRoom
 from service.store.changes import StateChanges
 from service.store.health import UNAVAILABLE
@@ -42,9 +42,10 @@ def create_app(parts: ApiParts) -> FastAPI:
     app.add_exception_handler(RequestValidationError, handlers.on_validation_error)
     for fault in UNAVAILABLE:
         app.add_exception_handler(fault, handlers.on_unavailable)
-    app.state.routes = [*app.routes, *change_requests.router.routes, *api_keys.router.routes, *probes.router.routes]
-    app.include_router(change_requests.router)
-    app.include_router(api_keys.router)
+    routers = (change_requests.router, api_keys.router, chains.router, hooks.router)
+    app.state.routes = [*app.routes, *probes.router.routes, *(route for router in routers for route in router.routes)]
+    for router in routers:
+        app.include_router(router)
     app.include_router(probes.router, responses=OPEN)
     return app
 

@@ -91,6 +91,18 @@ class SubmitBody(BaseModel):
     ] = None
 
 
+class RefreshBody(BaseModel):
+    """The same update, prepared again; left out where the service knows the patch and prepares it itself."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="RefreshChangeRequest", hide_input_in_errors=True)
+
+    prepared: PreparedUpdateBody | None = None
+
+
+REFRESH_EXAMPLES: Final[dict[str, Any]] = {
+    "patch": {"summary": "The service prepares its patch again", "value": {}},
+    "prepared": {"summary": "Prepared again by somebody else", "value": examples.REFRESH_PREPARED},
+}
 SUBMIT_EXAMPLES: Final[dict[str, Any]] = {
     "patch": {"summary": "The service prepares", "value": examples.SUBMIT_PATCH},
     "prepared": {"summary": "Prepared by `phala deploy --prepare-only --json`", "value": examples.SUBMIT_PREPARED},

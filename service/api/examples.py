@@ -55,6 +55,8 @@ SUBMIT_PREPARED: Final[dict[str, Any]] = {
     },
 }
 
+REFRESH_PREPARED: Final[dict[str, Any]] = {"prepared": SUBMIT_PREPARED["prepared"]}
+
 CHANGE_REQUEST: Final[dict[str, Any]] = {
     "id": _ID,
     "object": "change_request",
@@ -126,11 +128,23 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
     "cancel_requested_at": None,
     "deadline_at": "2026-07-31T09:30:00Z",
     "token_expires_at": "2026-07-15T09:30:01Z",
+    "token_refresh": {
+        "by_service": True,
+        "requested_at": None,
+        "attempts": 0,
+        "next_attempt_at": None,
+        "reason": None,
+    },
     "created_at": "2026-07-01T09:30:00Z",
     "updated_at": "2026-07-01T09:30:12Z",
     "state_entered_at": "2026-07-01T09:30:03Z",
     "prepared_at": "2026-07-01T09:30:01Z",
-    "links": {"self": _PAGE, "events": f"{_PAGE}/events", "cancel": f"{_PAGE}/cancel"},
+    "links": {
+        "self": _PAGE,
+        "events": f"{_PAGE}/events",
+        "cancel": f"{_PAGE}/cancel",
+        "refresh": f"{_PAGE}/refresh",
+    },
 }
 
 CHANGE_REQUESTS: Final[dict[str, Any]] = {"object": "list", "items": [CHANGE_REQUEST], "next_cursor": None}
@@ -180,6 +194,23 @@ API_KEY: Final[dict[str, Any]] = {
     "last_used_at": "2026-07-01T09:30:00Z",
 }
 
+CHAINS: Final[dict[str, Any]] = {
+    "items": [
+        {
+            "id": 8453,
+            "name": "base",
+            "status": "catching_up",
+            "head_block": 31_500_204,
+            "final_block": 31_500_140,
+            "read_to_block": 31_420_000,
+            "looked_at": "2026-11-02T09:31:07.250000Z",
+            "age_seconds": 0.8,
+            "failed_looks": 0,
+            "catch_up": {"blocks_total": 129_600, "blocks_left": 80_140},
+        }
+    ]
+}
+
 ANSWERS: Final[dict[str, Any]] = {
     "ChangeRequest": CHANGE_REQUEST,
     "ChangeRequests": CHANGE_REQUESTS,
@@ -187,6 +218,7 @@ ANSWERS: Final[dict[str, Any]] = {
     "ApiKey": API_KEY,
     "ApiKeys": {"object": "list", "items": [API_KEY]},
     "NewApiKey": {**API_KEY, "last_used_at": None, "key": "csk_..."},
+    "Chains": CHAINS,
     "Alive": {"status": "ok"},
     "Ready": {"status": "ready"},
     "ProblemPage": section(NOT_FOUND),

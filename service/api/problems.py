@@ -63,6 +63,13 @@ INSUFFICIENT_SCOPE: Final = ProblemType(
     "`detail` and the `WWW-Authenticate` header name the scope that is needed.",
     "Use a key of that scope; a key of scope `manage`, or the operator, makes one.",
 )
+SIGNATURE_REFUSED: Final = ProblemType(
+    "signature_refused",
+    401,
+    "The webhook is not signed as it should be",
+    "The request is not signed by a webhook secret of this workspace, or its timestamp is more than five minutes away.",
+    "The operator puts the secret that Phala Cloud shows into `phala_webhook_secrets` of the workspace file.",
+)
 NOT_PERMITTED: Final = ProblemType(
     "not_permitted",
     403,
@@ -92,11 +99,26 @@ TOKEN_ALREADY_SUBMITTED: Final = ProblemType(
     "A prepared update can be submitted once: its commit token already belongs to a change request.",
     "Follow the change request that `detail` names, or prepare again and submit the new output.",
 )
+PREPARED_DIFFERS: Final = ProblemType(
+    "prepared_differs",
+    409,
+    "The prepared update is another one",
+    "A fresh token is taken only for the very update that the change request is about: same CVM, compose hash, app, "
+    "device and chain.",
+    "Prepare the same change again and send that; submit a change request of its own for another update.",
+)
+NOTHING_PREPARED: Final = ProblemType(
+    "nothing_prepared",
+    409,
+    "Nothing is prepared yet",
+    "The change request has not been prepared yet, so there is no token to renew.",
+    "Wait until its state is `prepared`.",
+)
 COMMIT_STARTED: Final = ProblemType(
     "commit_started",
     409,
     "The commit has started",
-    "A change request cannot be cancelled any more once its commit is on the way to Phala Cloud.",
+    "A change request cannot be cancelled or refreshed any more once its commit is on the way to Phala Cloud.",
     "Follow the change request to its end; to go back, submit a new one with the earlier configuration.",
 )
 ALREADY_ENDED: Final = ProblemType(
@@ -213,10 +235,13 @@ PROBLEMS: Final[tuple[ProblemType, ...]] = (
     MALFORMED_JSON,
     UNAUTHORIZED,
     INSUFFICIENT_SCOPE,
+    SIGNATURE_REFUSED,
     NOT_PERMITTED,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     TOKEN_ALREADY_SUBMITTED,
+    PREPARED_DIFFERS,
+    NOTHING_PREPARED,
     COMMIT_STARTED,
     ALREADY_ENDED,
     API_KEY_ENDED,

@@ -58,12 +58,13 @@ class Representer:
             execution=self._execution(row),
             commit=_commit(row),
             running_evidence=row.running_evidence,
-            reason=_reason(row),
+            reason=_reason(row.reason, row.detail),
             next=None if state in TERMINAL else _next(row),
             warnings=row.warnings,
             cancel_requested_at=row.cancel_requested_at,
             deadline_at=row.deadline_at,
             token_expires_at=row.token_expires_at,
+            token_refresh=_token_refresh(row),
             created_at=row.created_at,
             updated_at=row.updated_at,
             state_entered_at=row.state_entered_at,
@@ -77,7 +78,9 @@ class Representer:
 
     def _links(self, request_id: str) -> schemas.ChangeRequestLinks:
         url = self.url(request_id)
-        return schemas.ChangeRequestLinks(self=url, events=f"{url}/events", cancel=f"{url}/cancel")
+        return schemas.ChangeRequestLinks(
+            self=url, events=f"{url}/events", cancel=f"{url}/cancel", refresh=f"{url}/refresh"
+        )
 
     def _chain(self, chain_id: int | None) -> schemas.Chain | None:
         if chain_id is None:
@@ -237,11 +240,21 @@ def _commit(row: ChangeRequest) -> schemas.Commit | None:
     return schemas.Commit(attempted_at=row.commit_attempted_at, correlation_id=row.correlation_id)
 
 
-def _reason(row: ChangeRequest) -> schemas.ReasonOut | None:
-    if row.reason is None:
+def _reason(code: str | None, detail: str | None) -> schemas.ReasonOut | None:
+    if code is None:
         return None
-    code = Reason(row.reason)
-    return schemas.ReasonOut(code=code, advice=ADVICE[code], detail=row.detail)
+    reason = Reason(code)
+    return schemas.ReasonOut(code=reason, advice=ADVICE[reason], detail=detail)
+
+
+def _token_refresh(row: ChangeRequest) -> schemas.TokenRefresh:
+    return schemas.TokenRefresh(
+        by_service=row.patch is not None,
+        requested_at=row.refresh_requested_at,
+        attempts=row.refresh_attempts,
+        next_attempt_at=row.refresh_due_at,
+        reason=_reason(row.refresh_reason, row.refresh_detail),
+    )
 
 
 def _next(row: ChangeRequest) -> schemas.Next:

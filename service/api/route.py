@@ -82,12 +82,16 @@ class ApiRoute(APIRoute):
             waits = request.query_params.get("wait", "0") != "0"
             with admission.concurrency.slot(holder.key_id, waits=waits):
                 _refuse_repeated(request.query_params)
-                if self.body_field is not None and not _is_json(request):
+                if self.body_field is not None and self._has_body(request) and not _is_json(request):
                     raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send the body with `Content-Type: application/json`.")
                 strict.state.attempt = await _attempt(strict, holder)
                 return await handle(strict)
 
         return known_caller_first
+
+    def _has_body(self, request: Request) -> bool:
+        required = self.body_field is not None and self.body_field.field_info.is_required()
+        return required or request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 async def _attempt(request: Request, holder: Holder) -> Attempt | None:

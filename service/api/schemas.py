@@ -1,6 +1,7 @@
 """What the API answers. Hashes are ``0x``-prefixed lower case, addresses checksummed, times UTC."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -176,12 +177,23 @@ class Next(_Answer):
     waiting_for: Reason | None
 
 
+class TokenRefresh(_Answer):
+    """Renewal of the commit token."""
+
+    by_service: bool = Field(description="Whether the service knows the patch, and renews the token itself")
+    requested_at: datetime | None = Field(description="When it was asked for, until it is done")
+    attempts: int = Field(description="How often in a row it failed")
+    next_attempt_at: datetime | None
+    reason: ReasonOut | None = Field(description="Why the last try failed")
+
+
 class ChangeRequestLinks(_Answer):
     """Routes of this change request."""
 
     self: str
     events: str
     cancel: str
+    refresh: str
 
 
 class ChangeRequestOut(_Answer):
@@ -215,6 +227,7 @@ class ChangeRequestOut(_Answer):
     cancel_requested_at: datetime | None
     deadline_at: datetime
     token_expires_at: datetime | None
+    token_refresh: TokenRefresh
     created_at: datetime
     updated_at: datetime
     state_entered_at: datetime
@@ -291,3 +304,40 @@ class ApiKeyList(_Answer):
 
     object: Literal["list"] = "list"
     items: list[ApiKeyOut]
+
+
+class ChainWatch(StrEnum):
+    """Whether a chain is read."""
+
+    NOT_READ_YET = "not_read_yet"
+    UP_TO_DATE = "up_to_date"
+    CATCHING_UP = "catching_up"
+    FAILING = "failing"
+
+
+class CatchUp(_Answer):
+    """Final blocks there were to read when catching up began, and those that are left."""
+
+    blocks_total: int
+    blocks_left: int
+
+
+class ChainStatus(_Answer):
+    """How far a chain was read; numbers are null until it was read once."""
+
+    id: int
+    name: str
+    status: ChainWatch
+    head_block: int | None = Field(description="Highest block that was seen")
+    final_block: int | None
+    read_to_block: int | None = Field(description="Everything up to this final block was read")
+    looked_at: datetime | None = Field(description="When the chain last answered")
+    age_seconds: float | None = Field(description="How long ago that was")
+    failed_looks: int = Field(description="How many looks failed since then")
+    catch_up: CatchUp | None = Field(description="Null when nothing is left behind")
+
+
+class ChainList(_Answer):
+    """The configured chains, by id."""
+
+    items: list[ChainStatus]

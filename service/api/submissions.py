@@ -37,7 +37,7 @@ def submission(body: SubmitBody, workspace_id: str, chains: Mapping[int, ChainLi
         workspace_id=workspace_id,
         cvm_id=_cvm_id(body),
         patch=patch,
-        prepared=None if body.prepared is None else _prepared(body.prepared, chains),
+        prepared=None if body.prepared is None else prepared_update(body.prepared, chains),
         title=body.title,
         allow_without_approval=body.allow_without_approval,
         warnings=warnings_about(patch or {}),
@@ -60,7 +60,12 @@ def _cvm_id(body: SubmitBody) -> str:
     return given
 
 
-def _prepared(body: PreparedUpdateBody, chains: Mapping[int, ChainLinks]) -> PreparedUpdate:
+def prepared_update(body: PreparedUpdateBody, chains: Mapping[int, ChainLinks]) -> PreparedUpdate:
+    """A prepared update as the store takes it.
+
+    Raises:
+        Problem: ``invalid_request`` or ``chain_not_configured``.
+    """
     chain_id = _chain_id(body, chains)
     if chain_id not in chains:
         part = InvalidPart(pointer="#/prepared/chain_id", detail=f"chain {chain_id} is not configured")
@@ -108,7 +113,11 @@ def store(parts: ApiParts, asked: Submission) -> ChangeRequest:
             errors=[InvalidPart(pointer="#/allow_without_approval", detail="is not permitted in this workspace")],
         ) from None
     except requests.TokenAlreadySubmitted as error:
-        holder = f"change request {error.holder}" if error.holder else "another change request"
-        raise Problem(
-            TOKEN_ALREADY_SUBMITTED, f"The commit token belongs to {holder}: follow that one, or prepare again."
-        ) from None
+        raise token_known(error) from None
+
+
+def token_known(error: requests.TokenAlreadySubmitted) -> Problem:
+    """The problem of a token that belongs to a change request."""
+    holder = f"change request {error.holder}" if error.holder else "another change request"
+    detail = f"The commit token belongs to {holder}: follow that one, or prepare again."
+    return Problem(TOKEN_ALREADY_SUBMITTED, detail)

@@ -158,9 +158,22 @@ class AppOwnership:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a chain was scanned: every log up to and including ``block``, which was final then, is known."""
+    """How far a chain was scanned.
+
+    Attributes:
+        block: was final when it was noted; whether it still stands is looked at now and then.
+        read_to: highest block whose logs were read while it was final, ``None`` when that is ``block`` itself.
+        gap: final blocks that were to be read when catching up began, ``None`` when nothing is to be caught up.
+    """
 
     block: Block
+    read_to: int | None = None
+    gap: int | None = None
+
+    @property
+    def read(self) -> int:
+        """Number of the highest block whose logs were read while it was final."""
+        return self.block.number if self.read_to is None else self.read_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +182,7 @@ class Observation:
 
     Attributes:
         cursor: store it together with ``facts``; it never lies above ``view.final``.
-        facts: logs of watched contracts, possibly known already (same transaction hash, block hash and log index).
+        facts: logs of any contract, possibly known already (same transaction hash, block hash and log index).
         orphaned: known facts whose block is no longer canonical: keep them, but they prove nothing any more.
         behind: final blocks not scanned yet; above 0 means look again at once.
         detail: what was unusual, for the operator; ``None`` mostly.

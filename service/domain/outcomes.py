@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from service.domain.alerts import Alert
+from service.domain.prepares import Verdict
 from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.snapshots import ProposalState, SafeSeen, SafeTransactionState
@@ -41,6 +42,15 @@ class Facts(TypedDict, total=False):
     token_expires_at: datetime | None
     prepare_attempted_at: datetime | None
     prepared_at: datetime
+    refresh_requested_at: datetime | None
+    refresh_attempted_at: datetime | None
+    refresh_due_at: datetime | None
+    refresh_attempts: int
+    refresh_reason: str | None
+    refresh_detail: str | None
+    token_told: int | None
+    deadline_told: int
+    other_hash_since: datetime | None
     transaction_hash: str | None
     evidence_block_hash: str | None
     evidence_block_number: int | None
@@ -52,6 +62,19 @@ class Facts(TypedDict, total=False):
     approvals_seen: int
     alerts_seen: int
     warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What happened to a change request without changing its state.
+
+    Attributes:
+        heard: verdicts on heard prepares, by their ids.
+    """
+
+    facts: Facts = field(default_factory=Facts)
+    notices: tuple[tuple[Notice, Mapping[str, object]], ...] = ()
+    heard: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

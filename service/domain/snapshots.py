@@ -20,6 +20,11 @@ class Intake(StrEnum):
 
     PATCH = "patch"
     PREPARED = "prepared"
+    WEBHOOK = "webhook"
+
+
+HANDED_IN = frozenset({Intake.PREPARED, Intake.WEBHOOK})
+"""Prepared by somebody else."""
 
 
 class ProposalState(StrEnum):
@@ -179,6 +184,13 @@ class ChangeRequest:
     token_expires_at: datetime | None
     prepare_attempted_at: datetime | None
     prepared_at: datetime | None
+    refresh_requested_at: datetime | None
+    refresh_attempted_at: datetime | None
+    refresh_due_at: datetime | None
+    refresh_attempts: int
+    token_told: int | None
+    deadline_told: int | None
+    other_hash_since: datetime | None
     transaction_hash: str | None
     evidence_block_hash: str | None
     evidence_block_number: int | None
@@ -189,6 +201,7 @@ class ChangeRequest:
     approvals_seen: int
     warnings: tuple[str, ...]
     cancel_requested_at: datetime | None
+    created_at: datetime
     deadline_at: datetime
     attempts: int
     proposal: Proposal | None

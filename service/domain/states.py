@@ -70,6 +70,7 @@ def _ends(source: State, *targets: tuple[State, str]) -> list[Edge]:
 
 _CANCELLED = (State.CANCELLED, "cancel was asked for before a commit attempt")
 _EXPIRED = (State.EXPIRED, "its deadline passed or its token ended for good")
+_APPLIED = (State.COMMITTED, "applied already: by its commit link, or at once when its token was renewed")
 _SUPERSEDED = (State.SUPERSEDED, "a newer prepare of the CVM has another hash")
 
 EDGES: tuple[Edge, ...] = (
@@ -90,6 +91,7 @@ EDGES: tuple[Edge, ...] = (
         _CANCELLED,
         _EXPIRED,
         _SUPERSEDED,
+        _APPLIED,
         (State.FAILED, "the Safe or the app contract cannot approve it"),
     ),
     Edge(State.PROPOSED, State.EXECUTED, "hash and device seen on chain, by any route"),
@@ -99,6 +101,7 @@ EDGES: tuple[Edge, ...] = (
         _CANCELLED,
         _EXPIRED,
         _SUPERSEDED,
+        _APPLIED,
         (State.FAILED, "the proposal cannot be carried on"),
     ),
     Edge(State.EXECUTED, State.PREPARED, "reorg: the block of the approval vanished"),
@@ -108,6 +111,7 @@ EDGES: tuple[Edge, ...] = (
         _CANCELLED,
         _EXPIRED,
         _SUPERSEDED,
+        _APPLIED,
         (State.FAILED, "approval withdrawn: not allowed at a final block"),
     ),
     Edge(State.REGISTERED, State.COMMITTED, "Phala Cloud accepted the commit"),

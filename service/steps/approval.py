@@ -100,6 +100,15 @@ def canonical_evidence(request: ChangeRequest, needed: NeededApproval, chain: Ch
     return None if fact is None else Evidence(fact.block, fact.transaction_hash)
 
 
+def added_above(request: ChangeRequest, needed: NeededApproval, chain: Chain, final: Block) -> bool:
+    """Whether something of the approval was added above a final block, as far as is known.
+
+    A block that this node does not know has not vanished.
+    """
+    added = (fact.block for fact in request.facts if fact.block.number > final.number and _gives(fact, needed))
+    return any(chain.block(block.number) in (None, block) for block in added)
+
+
 def is_canonical(chain: Chain, block: Block) -> bool:
     """Whether the canonical block at that height is this one; ``False`` also above the head."""
     return chain.block(block.number) == block
@@ -112,3 +121,18 @@ def _age(fact: ChainFact) -> tuple[int, int]:
 def _adds(fact: ChainFact, needed: NeededApproval) -> bool:
     what = (FactKind.HASH_ADDED, needed.app_contract, needed.compose_hash)
     return (fact.kind, fact.app_contract, fact.value) == what
+
+
+def _gives(fact: ChainFact, needed: NeededApproval) -> bool:
+    """Whether a fact gives the hash, the device or any device."""
+    if fact.app_contract != needed.app_contract:
+        return False
+    match fact.kind:
+        case FactKind.HASH_ADDED:
+            return fact.value == needed.compose_hash
+        case FactKind.DEVICE_ADDED:
+            return fact.value == needed.device_id
+        case FactKind.ANY_DEVICE_SET:
+            return int(fact.value, 16) != 0
+        case _:
+            return False

@@ -11,7 +11,15 @@ from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, Proposal, ProposalState, SafeTransaction
 from service.domain.states import State
 from service.ports import Chain, Clock
-from service.steps.approval import NO_EVIDENCE, Evidence, canonical_evidence, chain_of, needed_approval, sight
+from service.steps.approval import (
+    NO_EVIDENCE,
+    Evidence,
+    added_above,
+    canonical_evidence,
+    chain_of,
+    needed_approval,
+    sight,
+)
 from service.steps.ends import ending, ends_on_refusal
 
 _BEHIND_SECONDS: Final = 5.0
@@ -131,6 +139,9 @@ def _await_finality(request: ChangeRequest, chain: Chain, recheck_seconds: float
         # The device came later than the hash, or either was taken away and given again.
         later = Facts(evidence_block_hash=view.head.hash, evidence_block_number=view.head.number)
         return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY, "allowed since a block that is not final", later)
+    if added_above(request, needed, chain, view.final):
+        # The node that tells the head may be behind the block that completed the approval.
+        return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY, "what was added last is not final")
     raise Refused(f"not allowed at the final block {view.final.number}", reason=Reason.APPROVAL_WITHDRAWN)
 
 

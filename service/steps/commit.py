@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -17,16 +17,17 @@ from service.domain.errors import (
     Unauthorized,
     Unreachable,
 )
-from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait, stop
-from service.domain.phala_facts import AppliedAtOnce, Prepared
+from service.domain.outcomes import Advance, Facts, Outcome, Wait, stop
+from service.domain.prepares import newest_elsewhere, same_update
 from service.domain.reasons import Reason
 from service.domain.schedules import step_backoff
 from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
 from service.ports import Chain, Clock, Phala, RequestIntents
 from service.steps.approval import chain_of, needed_approval
-from service.steps.ends import TOKEN_LIFETIME, ending, ends_on_refusal, token_ended
-from service.steps.looking import find_operation, vm_uuid_of
+from service.steps.ends import ending, ends_on_refusal, token_ended
+from service.steps.looking import adopt_operation, find_operation, vm_uuid_of
+from service.steps.renewal import adopt, renew, superseded_by
 
 ALREADY_REGISTERED: Final = "already-registered"
 """Phala Cloud's sentinel for a commit without a transaction: it checks the contract's state only."""
@@ -104,13 +105,7 @@ def _look_again(request: ChangeRequest, phala: Phala, clock: Clock) -> Advance |
 
 def _adopt(request: ChangeRequest, phala: Phala) -> Advance | None:
     operation = find_operation(request, phala)
-    if operation is None:
-        return None
-    return _committed(operation.correlation_id, "the commit was found by its operation")
-
-
-def _committed(correlation_id: str, detail: str | None = None) -> Advance:
-    return Advance(State.COMMITTED, Facts(correlation_id=correlation_id, commit_token=None), detail=detail)
+    return None if operation is None else adopt_operation(operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +130,10 @@ class _Attempt:
             return _adopt(self.request, self.phala) or self._renew(dead.detail)
 
     def _renew(self, why: str) -> Outcome:
-        """Prepare the same patch again and commit: the approval stands as long as the hash is the same."""
+        """Commit with a fresh token: of a prepare elsewhere, or of the same patch prepared again.
+
+        A newer prepare of another update is never killed by preparing again: it supersedes the request.
+        """
         request, now = self.request, self.clock.now()
         attempted = request.commit_attempted_at
         if request.commit_attempt_id is not None and attempted is not None and now < attempted + _SETTLING:
@@ -145,38 +143,29 @@ class _Attempt:
         if request.cancel_requested_at is not None:
             # A wish that came during an unanswered attempt, which is over: its newer prepare must not be killed.
             return stop(State.CANCELLED, Reason.CANCELLED_BY_USER)
-        if request.patch is None:
-            if token_ended(request, now):
-                return stop(State.EXPIRED, Reason.TOKEN_EXPIRED, why)
-            raise Refused(why, reason=Reason.TOKEN_REFUSED)
-        self.intents.record(Facts(prepare_attempted_at=now, commit_attempt_id=None))
-        answer = self._prepare_again(request.patch)
-        if isinstance(answer, AppliedAtOnce):
-            alert = "Phala Cloud applied the change at once when its commit token was renewed"
-            data = {"message": alert, "correlation_id": answer.correlation_id}
-            return replace(_committed(answer.correlation_id, alert), notices=((Notice.ALERT, data),))
-        expires_at = now + TOKEN_LIFETIME
-        token = answer.commit_token
-        self.intents.record(Facts(commit_token=token.get_secret_value(), token_expires_at=expires_at))
-        outcome = self._post_renewed(token)
-        renewed = (Notice.TOKEN_REFRESHED, {"token_expires_at": expires_at.isoformat()})
-        return replace(outcome, notices=(renewed, *outcome.notices))
-
-    def _prepare_again(self, patch: Mapping[str, Any]) -> Prepared | AppliedAtOnce:
-        try:
-            answer = self.phala.prepare(vm_uuid_of(self.request), patch)
-        except Refused as no:
-            raise Refused(no.detail, reason=Reason.PREPARE_REFUSED) from no
-        if isinstance(answer, Prepared) and answer.compose_hash != self.request.compose_hash:
-            raise Refused(
-                f"the approved hash is {self.request.compose_hash}, the same patch now gives {answer.compose_hash}",
-                reason=Reason.COMPOSE_DRIFT,
-            )
-        return answer
-
-    def _post_renewed(self, token: SecretStr) -> Outcome:
+        hearing = self.intents.heard()
+        newest = newest_elsewhere(request, hearing, token_dead=True)
+        if newest is not None and not same_update(request, newest):
+            return superseded_by(newest)
+        handed_in = hearing.token if hearing.token != request.commit_token else None
+        token = handed_in if newest is None else adopt(newest, self.intents, now).token
+        if token is None:
+            return self._prepare_again(why)
         try:
             return self._post(token, self.chain.view().head, repeats=None)
+        except TokenDead as dead:
+            return _adopt(request, self.phala) or self._prepare_again(dead.detail)
+
+    def _prepare_again(self, why: str) -> Outcome:
+        if self.request.patch is None:
+            if token_ended(self.request, self.clock.now()):
+                return stop(State.EXPIRED, Reason.TOKEN_EXPIRED, why)
+            raise Refused(why, reason=Reason.TOKEN_REFUSED)
+        renewed = renew(self.request, self.phala, self.intents, self.clock)
+        if isinstance(renewed, Advance):
+            return renewed
+        try:
+            return self._post(renewed.token, self.chain.view().head, repeats=None)
         except TokenDead as dead:
             found = _adopt(self.request, self.phala)
             if found is None:
@@ -212,7 +201,7 @@ class _Attempt:
             if found is None:
                 raise
             return found
-        return _committed(correlation_id)
+        return Advance(State.COMMITTED, Facts(correlation_id=correlation_id, commit_token=None))
 
     def _record_attempt(self, repeats: str | None) -> None:
         """Store the POST before it is sent: a repeat goes on under its attempt's id, with a time of its own."""

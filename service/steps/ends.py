@@ -2,17 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Final, ParamSpec
+from datetime import datetime
+from typing import ParamSpec
 
 from service.domain.errors import CvmBusy, NotFound, Refused, Unauthorized
 from service.domain.outcomes import Advance, Outcome, stop
 from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
-
-TOKEN_LIFETIME: Final = timedelta(days=14)
-"""How long Phala Cloud honours a commit token."""
 
 P = ParamSpec("P")
 

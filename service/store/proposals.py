@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import case, func, select, update
@@ -11,7 +12,8 @@ from service.domain import calls
 from service.domain.alerts import ALERTS_KEPT
 from service.domain.approver import Approver
 from service.domain.errors import LeaseLost
-from service.domain.outcomes import Facts, ProposalOutcome
+from service.domain.outcomes import Facts, News, ProposalOutcome
+from service.domain.prepares import Hearing
 from service.domain.snapshots import (
     JOINABLE_PROPOSAL,
     LIVE_PROPOSAL,
@@ -22,7 +24,7 @@ from service.domain.snapshots import (
 )
 from service.domain.snapshots import Proposal as ProposalSnapshot
 from service.domain.snapshots import SafeTransaction as SafeTransactionSnapshot
-from service.store import membership, nonces, snapshots, transitions
+from service.store import inbound, membership, nonces, snapshots, transitions
 from service.store.database import Database
 from service.store.leases import Lease, due_again, given_back, held
 from service.store.locks import lock_name
@@ -44,6 +46,14 @@ class StoredRequestIntents:
     def record(self, facts: Facts) -> None:
         """See the port."""
         transitions.record(self._database, self._lease, facts)
+
+    def publish(self, news: News, now: datetime) -> None:
+        """See the port."""
+        transitions.publish(self._database, self._lease, news, now)
+
+    def heard(self) -> Hearing:
+        """See the port."""
+        return inbound.hearing(self._database, self._lease)
 
     def join_proposal(
         self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None

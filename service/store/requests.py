@@ -12,10 +12,9 @@ from sqlalchemy.orm import Session
 
 from service.domain.snapshots import Intake, SafeTransactionKind
 from service.domain.states import TERMINAL, State
-from service.store import events
+from service.store import events, tokens
 from service.store.database import Database
-from service.store.tables import ChangeRequest, Event, Proposal, SafeTransaction, Workspace
-from service.store.transitions import TOKEN
+from service.store.tables import ChangeRequest, CommitToken, Event, Proposal, SafeTransaction, Workspace
 
 _SECOND: Final = text("interval '1 second'")
 
@@ -97,12 +96,17 @@ def submit(database: Database, submission: Submission, now: datetime) -> ChangeR
                 _check_permitted(session, submission.workspace_id)
             row = ChangeRequest(**_values(database, request_id, submission, now))
             session.add(row)
+            if submission.prepared is not None:
+                session.flush()
+                _hold(database, session, row, submission.prepared)
             # Both rows are written by the flush of this, the request with the number of its first event.
             events.append(database, session, row, name=State.RECEIVED.value, now=now)
             session.refresh(row)  # what the database filled in
     except IntegrityError as error:
         if "commit_token_fingerprint" in str(error.orig):
-            raise TokenAlreadySubmitted(_holder_of_token(database, submission)) from error
+            with database.transaction() as session:
+                holder = _holder_of(database, session, submission)
+            raise TokenAlreadySubmitted(holder) from error
         raise
     return row
 
@@ -112,17 +116,26 @@ def _check_permitted(session: Session, workspace_id: str) -> None:
         raise NotAllowedHere
 
 
-def _holder_of_token(database: Database, submission: Submission) -> str | None:
+def _hold(database: Database, session: Session, row: ChangeRequest, prepared: PreparedUpdate) -> None:
+    if not tokens.hold(session, row.id, database.sealer.fingerprint(prepared.commit_token)):
+        raise TokenAlreadySubmitted(holder_of_token(database, session, row.workspace_id, prepared.commit_token))
+
+
+def _holder_of(database: Database, session: Session, submission: Submission) -> str | None:
     if submission.prepared is None:
         return None
-    fingerprint = database.sealer.fingerprint(submission.prepared.commit_token)
-    with database.transaction() as session:
-        return session.scalar(
-            select(ChangeRequest.id).where(
-                ChangeRequest.commit_token_fingerprint == fingerprint,
-                ChangeRequest.workspace_id == submission.workspace_id,
-            )
+    return holder_of_token(database, session, submission.workspace_id, submission.prepared.commit_token)
+
+
+def holder_of_token(database: Database, session: Session, workspace_id: str, token: SecretStr) -> str | None:
+    """Id of the change request of a workspace that holds or held a token."""
+    return session.scalar(
+        select(ChangeRequest.id)
+        .join(CommitToken, CommitToken.change_request_id == ChangeRequest.id)
+        .where(
+            CommitToken.fingerprint == database.sealer.fingerprint(token), ChangeRequest.workspace_id == workspace_id
         )
+    )
 
 
 def _values(database: Database, request_id: str, submission: Submission, now: datetime) -> dict[str, Any]:
@@ -152,8 +165,7 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
             "app_contract": prepared.app_contract,
             "device_id": prepared.device_id,
             "compose_hash": prepared.compose_hash,
-            "commit_token_sealed": database.sealer.seal(prepared.commit_token, purpose=TOKEN, row_id=request_id),
-            "commit_token_fingerprint": database.sealer.fingerprint(prepared.commit_token),
+            **tokens.columns(database, request_id, prepared.commit_token),
         }
     return values
 

@@ -15,7 +15,7 @@ from service.domain.states import State
 from service.store import nonces, tables
 from service.store.database import Database
 from service.store.membership import members_of
-from service.store.transitions import TOKEN
+from service.store.tokens import TOKEN
 
 
 def change_request(
@@ -48,6 +48,13 @@ def change_request(
         token_expires_at=row.token_expires_at,
         prepare_attempted_at=row.prepare_attempted_at,
         prepared_at=row.prepared_at,
+        refresh_requested_at=row.refresh_requested_at,
+        refresh_attempted_at=row.refresh_attempted_at,
+        refresh_due_at=row.refresh_due_at,
+        refresh_attempts=row.refresh_attempts,
+        token_told=row.token_told,
+        deadline_told=row.deadline_told,
+        other_hash_since=row.other_hash_since,
         transaction_hash=row.transaction_hash,
         evidence_block_hash=row.evidence_block_hash,
         evidence_block_number=row.evidence_block_number,
@@ -58,6 +65,7 @@ def change_request(
         approvals_seen=row.approvals_seen,
         warnings=tuple(row.warnings),
         cancel_requested_at=row.cancel_requested_at,
+        created_at=row.created_at,
         deadline_at=row.deadline_at,
         attempts=row.attempts,
         proposal=None if row.proposal_id is None else proposal(session, row.proposal_id),

@@ -12,18 +12,18 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.domain.errors import CvmBusy, LeaseLost
-from service.domain.outcomes import Advance, Facts, Outcome, Wait
+from service.domain.outcomes import Advance, Facts, News, Outcome, Wait
 from service.domain.states import HOLDS_CVM, TERMINAL, State, may_follow
-from service.store import events, membership
+from service.store import events, inbound, membership, tokens
 from service.store.database import Database
 from service.store.leases import Lease, due_again, given_back, held
 from service.store.tables import ChangeRequest
+from service.store.tokens import TOKEN
 
-TOKEN = "commit_token"  # noqa: S105 - the name of a column
 STATE_CHANNEL = "countersign_state"
 """LISTEN on it to hear the ids of change requests whose state changed."""
 LIVE_CVM_INDEX = "uq_change_requests_live_cvm"
-_LEAVES_PROPOSAL = TERMINAL | {State.REGISTERED}
+_LEAVES_PROPOSAL = TERMINAL | {State.REGISTERED, State.COMMITTED}
 
 
 class TransitionRefused(Exception):
@@ -45,6 +45,19 @@ def record(database: Database, lease: Lease, facts: Facts) -> None:
             _write(session, lease, columns(database, lease, facts))
     if cancelled:
         raise LeaseLost("a cancel was asked for before the commit attempt")
+
+
+def publish(database: Database, lease: Lease, news: News, now: datetime) -> None:
+    """Store news of a leased change request now: facts, the events about them, and verdicts on heard prepares.
+
+    Raises:
+        LeaseLost: another worker took over; nothing was written.
+    """
+    with database.transaction() as session:
+        row = _write(session, lease, {**columns(database, lease, news.facts), "updated_at": now})
+        inbound.decide(session, news.heard, row.id, now)
+        for notice, data in news.notices:
+            events.append(database, session, row, name=notice.value, now=now, extra=data)
 
 
 def _give_back_if_cancelled(session: Session, lease: Lease) -> bool:
@@ -109,6 +122,7 @@ def _advance(
     }
     if target in TERMINAL or target is State.COMMITTED:
         values["commit_token_sealed"] = None
+    freed = _lock_freed_cvm(session, lease) if source in HOLDS_CVM and target not in HOLDS_CVM else None
     joined = membership.lock_joined(session, lease) if target in _LEAVES_PROPOSAL else None
     row = _write(session, lease, values, ChangeRequest.state == source.value)
     if joined is not None and target is State.REGISTERED:
@@ -119,6 +133,17 @@ def _advance(
     events.append(database, session, row, name=target.value, now=now, extra={"previous_state": source.value})
     for notice, data in outcome.notices:
         events.append(database, session, row, name=notice.value, now=now, extra=data)
+    if freed is not None:
+        inbound.settle(database, session, row.workspace_id, freed, now)
+
+
+def _lock_freed_cvm(session: Session, lease: Lease) -> str | None:
+    """The CVM that a leased request lets go of, its name locked. The holder of the lease alone changes it."""
+    found = session.execute(select(ChangeRequest.workspace_id, ChangeRequest.vm_uuid).where(held(lease))).one_or_none()
+    if found is None or found.vm_uuid is None:
+        return None
+    inbound.lock_cvm(session, found.workspace_id, found.vm_uuid)
+    return str(found.vm_uuid)
 
 
 def columns(database: Database, lease: Lease, facts: Facts) -> dict[str, Any]:
@@ -129,9 +154,7 @@ def columns(database: Database, lease: Lease, facts: Facts) -> dict[str, Any]:
         if token is None:
             values["commit_token_sealed"] = None
         else:
-            secret = SecretStr(token)
-            values["commit_token_sealed"] = database.sealer.seal(secret, purpose=TOKEN, row_id=str(lease.row_id))
-            values["commit_token_fingerprint"] = database.sealer.fingerprint(secret)
+            values |= tokens.columns(database, str(lease.row_id), SecretStr(token))
     return values
 
 
@@ -142,6 +165,8 @@ def _write(
     row = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
     if row is None:
         raise LeaseLost("another worker holds this change request")
+    if "commit_token_fingerprint" in values:
+        tokens.hold(session, row.id, values["commit_token_fingerprint"])
     return row
 
 

@@ -13,6 +13,7 @@ from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe, WebhookEndpoint, Workspace
 
 PHALA_KEY = "phala_api_key"
+PHALA_SECRET = "phala_webhook_secret"  # noqa: S105 - the name of a column
 WEBHOOK_SECRET = "webhook_secret"  # noqa: S105 - the name of a column
 
 
@@ -29,6 +30,7 @@ class WorkspaceSpec:
     deadline_seconds: int = 30 * 86400
     run_deadline_seconds: int = 3600
     webhooks: Sequence[tuple[str, SecretStr]] = ()
+    phala_webhook_secrets: Sequence[SecretStr] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,10 @@ def save(database: Database, spec: WorkspaceSpec) -> str:
         values = {
             "phala_base_url": spec.phala_base_url,
             "phala_api_key_sealed": sealed,
+            "phala_webhook_secrets_sealed": [
+                database.sealer.seal(secret, purpose=PHALA_SECRET, row_id=workspace_id)
+                for secret in spec.phala_webhook_secrets
+            ],
             "allow_without_approval": spec.allow_without_approval,
             "deadline_seconds": spec.deadline_seconds,
             "run_deadline_seconds": spec.run_deadline_seconds,
@@ -99,6 +105,22 @@ def id_of(database: Database, slug: str) -> str | None:
     """The workspace with a slug."""
     with database.transaction() as session:
         return session.scalar(select(Workspace.id).where(Workspace.slug == slug))
+
+
+def phala_webhook_secrets(database: Database, slug: str) -> tuple[str, Sequence[SecretStr]] | None:
+    """Id of a workspace and the secrets with which Phala Cloud may sign what it sends to it.
+
+    Raises:
+        SealingError: a secret does not open.
+    """
+    with database.transaction() as session:
+        row = session.scalars(select(Workspace).where(Workspace.slug == slug)).one_or_none()
+    if row is None:
+        return None
+    opened = [
+        database.sealer.open(sealed, purpose=PHALA_SECRET, row_id=row.id) for sealed in row.phala_webhook_secrets_sealed
+    ]
+    return row.id, opened
 
 
 def phala_account(database: Database, workspace_id: str) -> PhalaAccount:

@@ -10,7 +10,7 @@ import pytest
 
 from service.domain.reasons import Reason
 from service.store.sealing import Sealer
-from service.store.transitions import TOKEN
+from service.store.tokens import TOKEN
 from tests.support import leaks
 from tests.support.leaks import Broker, Secrets
 from tests.support.stack import Json, Stack, compose, first_cvm

@@ -81,11 +81,12 @@ def test_a_name_is_held_by_one_transaction_at_a_time(database: Database):
 
 def test_one_leads_until_it_is_done(database: Database):
     with leadership(database, "watch:1") as first, leadership(database, "watch:1") as second:
-        assert (first, second) == (True, False)
+        assert (first.leads, second.leads) == (True, False)
         with leadership(database, "watch:2") as other:
-            assert other
+            assert other.leads
+        first.check()
     with leadership(database, "watch:1") as again:
-        assert again
+        assert again.leads
 
 
 def test_a_leader_whose_session_ended_leads_no_more(database: Database):
@@ -95,17 +96,19 @@ def test_a_leader_whose_session_ended_leads_no_more(database: Database):
     )
 
     def leads() -> bool:
-        with leadership(database, "watch:1") as led:
-            return led
+        with leadership(database, "watch:1") as lead:
+            return lead.leads
 
     leading = leadership(database, "watch:1")
-    assert leading.__enter__()
+    lead = leading.__enter__()
+    assert lead.leads
     assert not leads()
     with database.transaction() as session:
         session.execute(kill)
     wait_until(leads, "another one leads")
     with pytest.raises(OperationalError):
-        leading.__exit__(None, None, None)
+        lead.check()
+    leading.__exit__(None, None, None)
 
 
 def test_a_sign_of_life_is_renewed(database: Database):

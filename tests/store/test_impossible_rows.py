@@ -10,8 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from service.domain.snapshots import ProposalState, SafeTransactionKind, SafeTransactionState
 from service.domain.states import TERMINAL, State
 from service.store.database import Database
-from service.store.tables import ChainFact, Event, SafeTransaction, WebhookDelivery, Workspace
-from tests.support import rows
+from service.store.tables import ChainFact, Event, InboundEvent, SafeTransaction, WebhookDelivery, Workspace
+from tests.support import heard, rows
 
 _SEALED = {"commit_token_sealed": b"sealed", "commit_token_fingerprint": b"fingerprint"}
 _LIVE = frozenset(State) - TERMINAL
@@ -150,3 +150,20 @@ class TestOnce:
         with pytest.raises(IntegrityError) as caught, database.transaction() as session:
             session.add(WebhookDelivery(id="dlv", event_id="none", endpoint_id="none", due_at=rows.NOW))
         assert str(caught.value.orig).count("fk_webhook_deliveries")
+
+
+@pytest.mark.parametrize(
+    ("columns", "constraint"),
+    [
+        ({"verdict": "echo", "decided_at": rows.NOW}, "decided_holds_no_token"),
+        ({"token_sealed": None}, "decided_holds_no_token"),
+        ({"verdict": "echo", "token_sealed": None}, "decided_has_time"),
+        ({"verdict": "wait", "token_sealed": None, "decided_at": rows.NOW}, "_verdict"),
+    ],
+)
+def test_an_impossible_heard_prepare(database: Database, workspace: str, columns: dict[str, Any], constraint: str):
+    rows.change_request(database, workspace, State.PREPARED, vm_uuid=heard.VM_UUID)
+    heard.hear(database, workspace)
+    with pytest.raises(IntegrityError) as caught, database.transaction() as session:
+        session.execute(update(InboundEvent).values(**columns))
+    assert _refused(caught, CheckViolation, constraint)

@@ -13,6 +13,8 @@ from tests.support import rows
 from tests.support.threads import together
 
 ANOTHER_CHAIN = 1
+BEFORE_FINAL = frozenset({State.PREPARED, State.PROPOSED, State.EXECUTED})
+WAITING = BEFORE_FINAL | {State.REGISTERED}
 FLAG = "0x" + "0" * 63 + "1"
 
 
@@ -37,7 +39,16 @@ def _observe(
     rows.shift(database, ChainCursor, chain_id, due_at=0)
     seen = Observation(ChainView(_block(110), _block(final)), Cursor(_block(cursor)), facts, orphaned, behind)
     lease = rows.lease(database, ChainCursor, chain_id)
-    return observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW)
+    return len(observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW))
+
+
+def _look(database: Database, chain_id: int = rows.CHAIN_ID) -> observations.Look:
+    """What a worker that takes the chain now is given; it gives it back at once."""
+    rows.shift(database, ChainCursor, chain_id, due_at=0, lease_until=None)
+    look = observations.take(database, chain_id)
+    assert look is not None
+    rows.shift(database, ChainCursor, chain_id, lease_until=None)
+    return look
 
 
 def _facts(database: Database) -> list[Row]:
@@ -54,19 +65,20 @@ def _waiting(database: Database, workspace: str, state: State = State.PROPOSED, 
 class TestCursor:
     def test_a_new_chain_is_due_and_unread(self, database: Database):
         assert rows.is_due(database, ChainCursor, rows.CHAIN_ID)
-        assert observations.load(database, rows.CHAIN_ID) == (None, frozenset(), ())
+        look = _look(database)
+        assert (look.cursor, look.known) == (None, ())
 
     def test_it_is_kept_when_chains_are_configured_again(self, database: Database):
         _observe(database, cursor=90)
         together([lambda: observations.ensure_chains(database, [rows.CHAIN_ID, 2])] * 4)
-        assert observations.load(database, rows.CHAIN_ID)[0] == Cursor(_block(90))
+        assert _look(database).cursor == Cursor(_block(90))
 
     def test_it_moves_with_what_was_seen_and_each_chain_has_its_own(self, database: Database):
         _observe(database, cursor=90, final=95)
         row = rows.read(database, ChainCursor, rows.CHAIN_ID)
         assert (row.block_number, row.head_number, row.final_number) == (90, 110, 95)
         assert (row.lease_until, row.attempts) == (None, 0)
-        assert observations.load(database, ANOTHER_CHAIN)[0] is None
+        assert _look(database, ANOTHER_CHAIN).cursor is None
 
     def test_it_comes_again_after_the_interval_or_at_once_when_behind(self, database: Database):
         _observe(database)
@@ -94,23 +106,47 @@ class TestCursor:
         assert rows.read(database, ChainCursor, rows.CHAIN_ID).attempts == 0
 
 
-class TestLoading:
-    @pytest.mark.parametrize("state", State)
-    def test_contracts_are_watched_while_a_request_needs_them(self, database: Database, workspace: str, state: State):
-        rows.change_request(database, workspace, state)
-        watched = observations.load(database, rows.CHAIN_ID)[1]
-        needs = state in (State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED)
-        assert watched == (frozenset({rows.APP}) if needs else frozenset())
-        assert observations.load(database, ANOTHER_CHAIN)[1] == frozenset()
+class TestTaking:
+    def test_one_worker_at_a_time_and_only_when_it_is_due(self, database: Database):
+        assert observations.take(database, rows.CHAIN_ID) is not None
+        assert observations.take(database, rows.CHAIN_ID) is None, "held"
+        rows.shift(database, ChainCursor, rows.CHAIN_ID, lease_until=-1)
+        again = observations.take(database, rows.CHAIN_ID)
+        assert again is not None, "its holder is gone"
+        assert again.lease.fence == 2
+        assert observations.take(database, 4711) is None, "no such chain"
+        _observe(database, chain_id=ANOTHER_CHAIN)
+        assert observations.take(database, ANOTHER_CHAIN) is None, "not due"
 
-    def test_only_facts_that_are_not_final_are_looked_at_again(self, database: Database):
+    def test_what_was_read_and_how_far_behind_it_is_comes_back(self, database: Database):
+        lease = rows.lease(database, ChainCursor, rows.CHAIN_ID)
+        cursor = Cursor(_block(90), read_to=95, gap=1000)
+        seen = Observation(ChainView(_block(110), _block(100)), cursor, (), (), 5, "catching up")
+        observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW)
+        look = _look(database)
+        assert (look.cursor, look.attempts, look.detail) == (cursor, 0, "catching up")
+
+    def test_only_facts_that_are_not_final_are_looked_at_again(self, database: Database, workspace: str):
+        _waiting(database, workspace)
         old, new, gone = rows.fact(90), rows.fact(100), rows.fact(101)
         _observe(database, old, new, gone, cursor=90)
         _observe(database, orphaned=(gone,), cursor=90)
-        assert observations.load(database, rows.CHAIN_ID)[2] == (new,)
+        assert _look(database).known == (new,)
 
 
 class TestFacts:
+    @pytest.fixture(autouse=True)
+    def _somebody_waits(self, database: Database, workspace: str) -> None:
+        _waiting(database, workspace, compose_hash=rows.OTHER_HASH, device_id=rows.OTHER_DEVICE)
+        _waiting(database, workspace, compose_hash=rows.OTHER_HASH, chain_id=ANOTHER_CHAIN)
+
+    @pytest.mark.parametrize("state", State)
+    def test_they_are_kept_while_a_request_needs_their_contract(self, database: Database, workspace: str, state: State):
+        rows.change_request(database, workspace, state, app_contract=rows.OTHER_APP)
+        _observe(database, rows.fact(app_contract=rows.OTHER_APP))
+        needs = state in (State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED)
+        assert len(_facts(database)) == needs
+
     def test_one_that_is_seen_again_is_stored_once_and_no_news(self, database: Database, workspace: str):
         request_id = _waiting(database, workspace)
         assert _observe(database, rows.fact()) == 1
@@ -212,14 +248,47 @@ class TestRinging:
         assert _observe(database, rows.fact(value=rows.DEVICE)) == 0
 
     @pytest.mark.parametrize("state", State)
-    def test_only_who_waits_for_the_chain_is_rung_for(self, database: Database, workspace: str, state: State):
+    @pytest.mark.parametrize(
+        ("news", "concerned"),
+        [
+            (rows.fact(kind=FactKind.HASH_ADDED), BEFORE_FINAL),
+            (rows.fact(kind=FactKind.DEVICE_ADDED, value=rows.DEVICE), BEFORE_FINAL),
+            (rows.fact(kind=FactKind.HASH_REMOVED), WAITING),
+            (rows.fact(kind=FactKind.DEVICE_REMOVED, value=rows.DEVICE), WAITING),
+            (rows.fact(kind=FactKind.ANY_DEVICE_SET, value=FLAG), WAITING),
+        ],
+        ids=lambda value: value.kind.value if isinstance(value, ChainFact) else "",
+    )
+    def test_only_who_waits_for_the_chain_is_rung_for(
+        self, database: Database, workspace: str, state: State, news: ChainFact, concerned: frozenset[State]
+    ):
+        """What is final already is only rung for when it may have been taken away."""
         request_id = rows.change_request(database, workspace, state)
         if rows.read(database, ChangeRequest, request_id).due_at is not None:
             rows.shift(database, ChangeRequest, request_id, due_at=600)
         before = rows.read(database, ChangeRequest, request_id).due_at
-        waits = state in (State.PREPARED, State.PROPOSED, State.EXECUTED)
-        assert _observe(database, rows.fact()) == waits
-        assert (rows.read(database, ChangeRequest, request_id).due_at != before) == waits
+        assert _observe(database, news) == (state in concerned)
+        assert (rows.read(database, ChangeRequest, request_id).due_at != before) == (state in concerned)
+
+    def test_an_approval_whose_block_vanished_is_rung_for_even_when_it_was_final(
+        self, database: Database, workspace: str
+    ):
+        request_id = _waiting(database, workspace, State.REGISTERED)
+        assert _observe(database, rows.fact()) == 0
+        assert _observe(database, orphaned=(rows.fact(),)) == 1
+        assert rows.is_due(database, ChangeRequest, request_id)
+
+    def test_a_removal_is_news_for_one_that_waits_for_phala_cloud(self, database: Database, workspace: str):
+        request_id = _waiting(database, workspace, State.REGISTERED, attempts=9)
+        assert _observe(database, rows.fact(kind=FactKind.HASH_REMOVED)) == 1
+        assert rows.is_due(database, ChangeRequest, request_id)
+
+    def test_the_states_of_those_rung_for_are_told(self, database: Database, workspace: str):
+        waiting = {_waiting(database, workspace, state): state for state in (State.PROPOSED, State.EXECUTED)}
+        seen = Observation(ChainView(_block(110), _block(95)), Cursor(_block(90)), (rows.fact(),), (), 0)
+        lease = rows.lease(database, ChainCursor, rows.CHAIN_ID)
+        rung = observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW)
+        assert dict(rung) == waiting
 
     def test_every_workspace_is_rung_for(self, database: Database, workspace: str):
         _waiting(database, workspace)

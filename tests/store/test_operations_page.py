@@ -19,7 +19,7 @@ from service.store.database import Database
 from service.store.idempotency import Answer, Attempt
 from service.store.requests import Submission, submit
 from service.store.tables import Event
-from tests.support import rows
+from tests.support import heard, rows
 from workers.app import make_app
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -41,20 +41,24 @@ def test_every_query_of_the_page_runs(database: Database, query: str):
 
 def test_the_query_for_encryption_keys_names_the_key_of_every_sealed_value(database: Database):
     hooks = [("https://hooks.example/", SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))]
-    workspace_id = rows.workspace(database, webhooks=hooks)
-    request_id = rows.change_request(database, workspace_id, State.REGISTERED)
+    secret = SecretStr("whsec_that-phala-cloud-shows")
+    workspace_id = rows.workspace(database, webhooks=hooks, phala_webhook_secrets=[secret])
+    request_id = rows.change_request(database, workspace_id, State.REGISTERED, vm_uuid=heard.VM_UUID)
+    heard.hear(database, workspace_id)
     idempotency.once(database, Attempt(workspace_id, "run 7", b"f" * 32), lambda _: Answer(202, {}, "{}"))
     (query,) = (query for query in _blocks("operations.md", "sql") if "split_part" in query)
 
     with database.transaction() as session:
         found = session.execute(text(query)).all()
 
-    assert sorted((row.kind, row.key_id, row.name) for row in found) == [
+    assert sorted((row.kind, row.key_id, row.name) for row in found if row.kind != "heard prepare") == [
         ("change request", "k1", request_id),
         ("kept answer", "k1", "run 7"),
         ("webhook endpoint", "k1", "https://hooks.example/"),
+        ("webhooks of Phala Cloud", "k1", "acme"),
         ("workspace", "k1", "acme"),
     ]
+    assert [row.key_id for row in found if row.kind == "heard prepare"] == ["k1"]
 
 
 def test_the_sample_of_a_webhook_has_the_members_of_a_real_one(database: Database, workspace: str):

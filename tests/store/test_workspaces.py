@@ -37,6 +37,18 @@ def test_saving_again_replaces_the_settings_and_keeps_the_id(database: Database)
     assert secret.get_secret_value() == "whsec_bmV3"
 
 
+def test_secrets_of_phala_clouds_webhooks_are_replaced_and_open_only_there(database: Database):
+    rows.workspace(database, phala_webhook_secrets=[SecretStr("first"), SecretStr("second")])
+    workspace_id = rows.workspace(database, phala_webhook_secrets=[SecretStr("second"), SecretStr("third")])
+    known = workspaces.phala_webhook_secrets(database, "acme")
+    assert known is not None
+    assert (known[0], [secret.get_secret_value() for secret in known[1]]) == (workspace_id, ["second", "third"])
+    assert workspaces.phala_webhook_secrets(database, "nobody") is None
+    stranger = Database(database.engine, rows.sealer("k2"))
+    with pytest.raises(SealingError):
+        workspaces.phala_webhook_secrets(stranger, "acme")
+
+
 def test_processes_that_start_together_save_one_workspace_whose_key_opens(database: Database):
     ids = together([lambda: rows.workspace(database, webhooks=[HOOK])] * 6)
     assert len(set(ids)) == 1

@@ -2,6 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -10,7 +11,8 @@ from eth_keys.datatypes import PrivateKey
 
 from service.domain.approver import Approver
 from service.domain.calls import approval_call, rejection_call
-from service.domain.outcomes import Facts
+from service.domain.outcomes import Facts, News
+from service.domain.prepares import Hearing
 from service.domain.snapshots import Proposal, SafeTransaction, SafeTransactionKind, SafeTransactionState
 from tests.support.builders import NOW, SAFE, proposal, safe_transaction
 
@@ -77,6 +79,8 @@ class RecordingRequestIntents:
 
     def __init__(self, joins: Proposal | None = None) -> None:
         self.recorded: list[Facts] = []
+        self.published: list[News] = []
+        self.hearing = Hearing()
         self.joined: list[tuple[tuple[str, ...], str | None]] = []
         self.approver: Approver | None = None
         self.error: Exception | None = None
@@ -86,6 +90,17 @@ class RecordingRequestIntents:
         if self.error is not None:
             raise self.error
         self.recorded.append(facts)
+
+    def publish(self, news: News, now: datetime) -> None:
+        if self.error is not None:
+            raise self.error
+        assert now.tzinfo is not None
+        self.published.append(news)
+        undecided = tuple(heard for heard in self.hearing.prepares if heard.id not in news.heard)
+        self.hearing = replace(self.hearing, prepares=undecided)
+
+    def heard(self) -> Hearing:
+        return self.hearing
 
     def join_proposal(self, devices: tuple[str, ...], safe: str | None, approver: Approver | None = None) -> Proposal:
         if self.error is not None:
@@ -97,7 +112,8 @@ class RecordingRequestIntents:
     @property
     def all_facts(self) -> dict[str, object]:
         """The columns as they stand after everything recorded."""
-        return {name: value for facts in self.recorded for name, value in facts.items()}
+        published = [news.facts for news in self.published]
+        return {name: value for facts in (*self.recorded, *published) for name, value in facts.items()}
 
 
 class RecordingProposalIntents:

@@ -39,6 +39,8 @@ ROUTES = (
     Route("GET", "/v1/change-requests/{request_id}", Scope.READ),
     Route("GET", "/v1/change-requests/{request_id}/events", Scope.READ),
     Route("POST", "/v1/change-requests/{request_id}/cancel", Scope.SUBMIT),
+    Route("POST", "/v1/change-requests/{request_id}/refresh", Scope.SUBMIT),
+    Route("GET", "/v1/chains", Scope.READ),
     Route("POST", "/v1/api-keys", Scope.MANAGE, {"name": "ci", "scope": "submit"}),
     Route("GET", "/v1/api-keys", Scope.MANAGE),
     Route("GET", "/v1/api-keys/{key_id}", Scope.MANAGE),

@@ -13,7 +13,7 @@ from service.domain.chain import Block, ChainFact, FactKind
 from service.domain.reasons import Reason
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionKind, SafeTransactionState
 from service.domain.states import TERMINAL, State
-from service.store import leases, workspaces
+from service.store import leases, tokens, workspaces
 from service.store.database import Database
 from service.store.leases import Lease, LeasedTable
 from service.store.sealing import Sealer
@@ -95,7 +95,11 @@ def change_request(database: Database, workspace_id: str, state: State = State.R
     if state is State.PROPOSED and "proposal_id" not in columns:
         values["proposal_id"] = proposal(database, workspace_id, compose_hash=f"0x{number:064x}")
     with database.transaction() as session:
-        session.add(ChangeRequest(id=request_id, workspace_id=workspace_id, state=state.value, **(values | columns)))
+        row = ChangeRequest(id=request_id, workspace_id=workspace_id, state=state.value, **(values | columns))
+        session.add(row)
+        session.flush()
+        if row.commit_token_fingerprint is not None:
+            tokens.hold(session, request_id, row.commit_token_fingerprint)
     return request_id
 
 

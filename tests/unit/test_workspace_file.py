@@ -7,6 +7,7 @@ from service.settings import SettingsError
 from service.store.workspaces import WorkspaceSpec
 from service.workspace_file import read
 
+SECRET = "whsec_Zm9yIHRlc3RzIG9ubHksIG5vIHNlY3JldA"
 SAFE = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 SHORT_NAMES = {"anvil": 31337}
 
@@ -66,3 +67,17 @@ def test_what_names_no_contract_is_refused_at_its_place(written: Any, where: str
 
 def test_the_same_contract_written_twice_is_one():
     assert len(set(spec({"chain_id": 8453, "address": SAFE}, f"base:{SAFE}").safes)) == 1
+
+
+def test_several_secrets_of_phala_clouds_webhooks_count_at_once():
+    read_back = spec(phala_webhook_secrets=[SECRET, SECRET + "2"])
+    assert [secret.get_secret_value() for secret in read_back.phala_webhook_secrets] == [SECRET, SECRET + "2"]
+    assert spec().phala_webhook_secrets == []
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_short"])
+def test_a_webhook_secret_that_anybody_could_guess_is_refused_and_not_repeated(secret: str):
+    told = refused(phala_webhook_secrets=[secret])
+    assert "phala_webhook_secrets.0: " in told
+    assert "at least 24 characters" in told
+    assert "whsec_short" not in told

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from service.api import cursors, representation, submissions
-from service.api.bodies import SUBMIT_EXAMPLES, SubmitBody
+from service.api import cursors, refreshing, representation, submissions
+from service.api.bodies import REFRESH_EXAMPLES, SUBMIT_EXAMPLES, RefreshBody, SubmitBody
 from service.api.deps import Caller, ReadDep, RequestId, SubmitDep, known
 from service.api.description import example, failures
 from service.api.fields import Bytes32, CvmId
@@ -20,6 +20,8 @@ from service.api.problems import (
     MALFORMED_JSON,
     NOT_FOUND,
     NOT_PERMITTED,
+    NOTHING_PREPARED,
+    PREPARED_DIFFERS,
     TOKEN_ALREADY_SUBMITTED,
     TOO_MANY_WAITING,
     UNSUPPORTED_MEDIA_TYPE,
@@ -173,4 +175,37 @@ def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
         raise Problem(COMMIT_STARTED, COMMIT_STARTED.meaning) from None
     except AlreadyEnded:
         raise Problem(ALREADY_ENDED, f"{ALREADY_ENDED.meaning} {ALREADY_ENDED.remedy}") from None
+    return _read(caller, request_id)
+
+
+@router.post(
+    "/{request_id}/refresh",
+    status_code=202,
+    summary="Ask for a fresh commit token, or hand one in",
+    responses=example(202, "ChangeRequest", "The wish is stored, or the token taken")
+    | failures(
+        MALFORMED_JSON,
+        NOT_FOUND,
+        PREPARED_DIFFERS,
+        NOTHING_PREPARED,
+        TOKEN_ALREADY_SUBMITTED,
+        COMMIT_STARTED,
+        ALREADY_ENDED,
+        BODY_TOO_LARGE,
+        UNSUPPORTED_MEDIA_TYPE,
+        INVALID_REQUEST,
+        CHAIN_NOT_CONFIGURED,
+    ),
+)
+def refresh(
+    request_id: RequestId,
+    caller: SubmitDep,
+    body: Annotated[RefreshBody | None, Body(openapi_examples=REFRESH_EXAMPLES)] = None,
+) -> ChangeRequestOut:
+    """Renew the commit token of an update: without a body the service prepares its patch again.
+
+    The approval stands: the compose hash must be the same.
+    """
+    shown = _read(caller, request_id)
+    refreshing.refresh(caller.parts, caller.workspace_id, shown.id, body.prepared if body else None)
     return _read(caller, request_id)

@@ -9,6 +9,7 @@ from service.store.tables.approvals import Proposal, SafeTransaction
 from service.store.tables.callers import ApiKey, IdempotentAnswer, RateBucket
 from service.store.tables.chain import ChainCursor, ChainFact
 from service.store.tables.change_requests import ChangeRequest
+from service.store.tables.inbound import CommitToken, InboundEvent
 from service.store.tables.outbox import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from service.store.tables.processes import Heartbeat
 from service.store.tables.workspaces import ExternalApp, RegisteredSafe, Workspace
@@ -18,10 +19,12 @@ __all__ = [
     "ChainCursor",
     "ChainFact",
     "ChangeRequest",
+    "CommitToken",
     "Event",
     "ExternalApp",
     "Heartbeat",
     "IdempotentAnswer",
+    "InboundEvent",
     "Proposal",
     "RateBucket",
     "RegisteredSafe",

@@ -35,14 +35,21 @@ class ChainFact(Base):
 
 
 class ChainCursor(Leased, Base):
-    """How far a chain was read: everything up to this final block."""
+    """How far a chain was read.
+
+    ``block_*`` is a block that was final, everything up to ``read_to`` was read while it was final, ``gap`` is how many
+    blocks there were to catch up with, if any.
+    """
 
     __tablename__ = "chain_cursors"
 
     chain_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     block_number: Mapped[int | None]
     block_hash: Mapped[str | None]
+    read_to: Mapped[int | None]
+    gap: Mapped[int | None]
     head_number: Mapped[int | None]
     final_number: Mapped[int | None]
+    looked_at: Mapped[datetime | None]
     detail: Mapped[str | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())

@@ -46,6 +46,14 @@ class ChangeRequest(Leased, Base):
     token_expires_at: Mapped[datetime | None]
     prepare_attempted_at: Mapped[datetime | None]
     prepared_at: Mapped[datetime | None]
+    refresh_requested_at: Mapped[datetime | None]
+    refresh_attempted_at: Mapped[datetime | None]
+    refresh_due_at: Mapped[datetime | None]
+    refresh_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    refresh_reason: Mapped[str | None]
+    refresh_detail: Mapped[str | None]
+    token_told: Mapped[int | None]
+    deadline_told: Mapped[int | None]
 
     proposal_id: Mapped[str | None] = mapped_column(ForeignKey("proposals.id"))
     approvals_seen: Mapped[int] = mapped_column(server_default=text("0"))
@@ -59,6 +67,7 @@ class ChangeRequest(Leased, Base):
     commit_refused_since: Mapped[datetime | None]
     correlation_id: Mapped[str | None]
     running_evidence: Mapped[str | None]
+    other_hash_since: Mapped[datetime | None]
 
     reason: Mapped[str | None]
     detail: Mapped[str | None]

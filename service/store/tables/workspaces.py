@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, func, text
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, LargeBinary, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.store.columns import Base
@@ -17,6 +17,7 @@ class Workspace(Base):
     slug: Mapped[str] = mapped_column(unique=True)
     phala_base_url: Mapped[str]
     phala_api_key_sealed: Mapped[bytes]
+    phala_webhook_secrets_sealed: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary), server_default=text("'{}'"))
     allow_without_approval: Mapped[bool] = mapped_column(server_default=text("false"))
     deadline_seconds: Mapped[int] = mapped_column(server_default=text("2592000"))
     run_deadline_seconds: Mapped[int] = mapped_column(server_default=text("3600"))

@@ -4,22 +4,19 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
 
 import pytest
-from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from sandbox.anvil import Anvil
 from service.adapters.subscribe import new_heads
 from service.domain.chain import Block
 from service.domain.errors import Nonsense, Unreachable
 from service.domain.reasons import Reason
-
-HEADER = {"number": "0x5", "hash": "0x" + "AB" * 32, "parentHash": "0x" + "11" * 32}
+from tests.support.heads import ACCEPTED, HEADER, head, saying, websocket_server
 
 
 @pytest.mark.chain
@@ -30,9 +27,9 @@ def test_every_mined_block_is_announced(anvil: Anvil):
     listening = threading.Event()
 
     def listen() -> None:
-        for head in heads:
+        for heard in heads:
             listening.set()
-            seen.append(head)
+            seen.append(heard)
             if len(seen) == 4:
                 stop.set()
 
@@ -65,44 +62,6 @@ def test_a_node_that_goes_away_is_noticed():
         with pytest.raises(Unreachable) as fault:
             list(heads)
     assert fault.value.reason is Reason.RPC_UNREACHABLE
-
-
-@contextmanager
-def websocket_server(handle: Callable[[ServerConnection], None]) -> Iterator[str]:
-    def guarded(connection: ServerConnection) -> None:
-        try:
-            handle(connection)
-        except ConnectionClosed:
-            return  # the client left, as these tests want it to
-
-    with serve(guarded, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/s3cret"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def saying(*messages: object) -> Callable[[ServerConnection], None]:
-    """Answer the subscription with these messages, then wait for the client to leave."""
-
-    def handle(connection: ServerConnection) -> None:
-        asked = json.loads(connection.recv())
-        assert (asked["method"], asked["params"]) == ("eth_subscribe", ["newHeads"])
-        for message in messages:
-            connection.send(message if isinstance(message, str | bytes) else json.dumps(message))
-        connection.recv()
-
-    return handle
-
-
-ACCEPTED = {"jsonrpc": "2.0", "id": 1, "result": "0xsub"}
-
-
-def head(result: object, subscription: str = "0xsub") -> dict[str, object]:
-    return {"jsonrpc": "2.0", "method": "eth_subscription", "params": {"subscription": subscription, "result": result}}
 
 
 def test_heads_are_normalised_and_may_overtake_the_answer():
@@ -183,6 +142,37 @@ def test_a_dead_socket_is_noticed_by_its_unanswered_ping():
         finally:
             over.set()
             thread.join()
+
+
+def test_a_server_that_falls_silent_but_answers_pings_is_noticed():
+    with websocket_server(saying(ACCEPTED, head(HEADER))) as url:
+        heads = new_heads(url, threading.Event(), timeout=0.1, patience=0.4)
+        assert next(heads).number == 5
+        with pytest.raises(Unreachable) as fault:
+            list(heads)
+    assert fault.value.detail == "websocket endpoint: no new head for too long"
+
+
+def test_a_server_that_says_nothing_at_all_is_noticed():
+    with websocket_server(saying(ACCEPTED)) as url, pytest.raises(Unreachable):
+        list(new_heads(url, threading.Event(), patience=0.2))
+
+
+def test_a_chain_may_be_as_slow_as_it_usually_is():
+    """Heads every 0.15 s: a pause of 0.6 s, twice the patience, is none to worry about."""
+
+    def handle(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(json.dumps(ACCEPTED))
+        for pause in (0, 0.15, 0.15, 0.6):
+            time.sleep(pause)
+            connection.send(json.dumps(head(HEADER)))
+        connection.close()
+
+    with websocket_server(handle) as url:
+        heads = new_heads(url, threading.Event(), patience=0.3)
+        assert len([next(heads) for _ in range(4)]) == 4
+        heads.close()  # type: ignore[attr-defined] - a generator
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from service.api import problem_pages, problems
 from service.api.app import create_app
-from service.api.bodies import SubmitBody
+from service.api.bodies import RefreshBody, SubmitBody
 from service.api.patch import PatchMembers
 from service.api.problems import MEDIA_TYPE, PROBLEMS, ProblemType
 from service.api.routers.api_keys import CreateKeyBody, RotateKeyBody
@@ -27,6 +27,7 @@ Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]
 BODIES: dict[str, type[BaseModel]] = {
     "POST /v1/change-requests": SubmitBody,
+    "POST /v1/change-requests/{request_id}/refresh": RefreshBody,
     "POST /v1/api-keys": CreateKeyBody,
     "POST /v1/api-keys/{key_id}/rotate": RotateKeyBody,
 }

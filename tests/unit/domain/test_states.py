@@ -53,7 +53,8 @@ def test_only_a_reorg_leads_back() -> None:
 
 
 def test_nothing_is_committed_without_a_final_approval_except_what_was_applied_at_once() -> None:
-    assert {edge.source for edge in EDGES if edge.target is State.COMMITTED} == {State.REGISTERED, State.RECEIVED}
+    others = [edge for edge in EDGES if edge.target is State.COMMITTED and not edge.when.startswith("applied already")]
+    assert {edge.source for edge in others} == {State.REGISTERED, State.RECEIVED}
 
 
 def test_an_accepted_update_can_not_be_cancelled() -> None:

@@ -15,6 +15,7 @@ from tests.support.builders import COMPOSE_HASH, DEVICE, NOW, change_request, pr
 from tests.support.fake_chain import FakeChain
 from tests.support.fakes import FixedClock
 
+ONE = f"0x{1:064x}"
 RECHECK = 30.0
 OWNERS = ("0x" + "01" * 20, "0x" + "02" * 20, "0x" + "03" * 20)
 IDLE = Wait(RECHECK, Reason.WAITING_FOR_OWNERS)
@@ -252,6 +253,48 @@ class TestExecuted:
 
         assert isinstance(outcome, Advance)
         assert outcome.to is State.CANCELLED
+
+    @pytest.mark.parametrize(
+        "later",
+        [(FactKind.DEVICE_ADDED, DEVICE), (FactKind.ANY_DEVICE_SET, ONE), (FactKind.HASH_ADDED, COMPOSE_HASH)],
+    )
+    def test_a_no_of_a_node_behind_a_later_addition_is_waited_out(
+        self, run: partial[Outcome], chain: FakeChain, later: tuple[FactKind, str]
+    ) -> None:
+        """The evidence is final, what completed it is not, and the node that tells the head lacks that block."""
+        block, added = approve(chain)
+        taken = FactKind.HASH_REMOVED if later[0] is FactKind.HASH_ADDED else FactKind.DEVICE_REMOVED
+        chain.mine((taken, later[1] if taken is FactKind.HASH_REMOVED else DEVICE), empty=chain.depth)
+        completed = chain.mine(later)
+        (fact,) = chain.facts(completed.number, completed.number)
+        chain.lag = 1
+
+        outcome = run(executed(block, added, facts=(added, fact)))
+
+        assert isinstance(outcome, Wait)
+        assert (outcome.reason, outcome.failed_attempt) == (Reason.WAITING_FOR_FINALITY, False)
+
+        chain.reorg(1)
+        chain.mine()
+        outcome = run(executed(block, added, facts=(added, fact)))
+
+        assert isinstance(outcome, Advance), "what completed it vanished"
+        assert (outcome.to, outcome.reason) == (State.FAILED, Reason.APPROVAL_WITHDRAWN)
+
+    @pytest.mark.parametrize("kind", [FactKind.HASH_REMOVED, FactKind.DEVICE_REMOVED])
+    def test_a_later_removal_is_no_reason_to_wait(
+        self, run: partial[Outcome], chain: FakeChain, kind: FactKind
+    ) -> None:
+        block, added = approve(chain)
+        value = COMPOSE_HASH if kind is FactKind.HASH_REMOVED else DEVICE
+        chain.mine((kind, value), empty=chain.depth)
+        again = chain.mine((kind, value))
+        (removed,) = chain.facts(again.number, again.number)
+
+        outcome = run(executed(block, added, facts=(added, removed)))
+
+        assert isinstance(outcome, Advance)
+        assert (outcome.to, outcome.reason) == (State.FAILED, Reason.APPROVAL_WITHDRAWN)
 
     def test_an_approval_taken_away_fails(self, run: partial[Outcome], chain: FakeChain) -> None:
         block, fact = approve(chain)

@@ -60,16 +60,17 @@ def test_the_same_patch_gives_a_fresh_one(
     outcome = run(stale)
 
     expires_at = clock.now() + timedelta(days=14)
-    notice = (Notice.TOKEN_REFRESHED, {"token_expires_at": expires_at.isoformat()})
-    assert outcome == replace(committed("op-1"), notices=(notice,))
+    assert outcome == committed("op-1")
     assert phala.calls == ["commit", "operations", "prepare", "commit"]
     fresh = phala.commits[0][0]
     assert intents.recorded == [
         {"commit_attempt_id": "attempt-1", "commit_attempted_at": clock.now()},
-        {"prepare_attempted_at": clock.now(), "commit_attempt_id": None},
-        {"commit_token": fresh, "token_expires_at": expires_at},
+        {"prepare_attempted_at": clock.now(), "refresh_attempted_at": clock.now(), "commit_attempt_id": None},
         {"commit_attempt_id": "attempt-2", "commit_attempted_at": clock.now()},
     ]
+    (refreshed,) = intents.published
+    assert (refreshed.facts["commit_token"], refreshed.facts["token_expires_at"]) == (fresh, expires_at)
+    assert refreshed.notices == ((Notice.TOKEN_REFRESHED, {"token_expires_at": expires_at.isoformat()}),)
 
 
 def test_an_ended_one_is_renewed_without_trying_it(
@@ -125,7 +126,6 @@ def test_a_fresh_one_whose_answer_was_lost_is_found(
 
     assert isinstance(outcome, Advance)
     assert outcome.facts["correlation_id"] == "op-1"
-    assert [notice for notice, _ in outcome.notices] == [Notice.TOKEN_REFRESHED]
 
 
 def test_an_unanswered_attempt_may_have_spent_it(
@@ -228,4 +228,3 @@ def test_the_allowlist_is_read_again_after_a_renewal(
 
     assert isinstance(outcome, Wait)
     assert outcome.reason is Reason.WAITING_FOR_FINALITY
-    assert [notice for notice, _ in outcome.notices] == [Notice.TOKEN_REFRESHED]

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -5,11 +6,9 @@ import pytest
 from service.domain.chain import Block, ChainFact, Cursor, FactKind
 from service.domain.errors import Unreachable
 from service.domain.reasons import Reason
-from service.steps.observe import CURSOR_STRIDE, DEEP_REORG_BLOCKS, MAX_RANGES, observe
-from tests.support.builders import APP, COMPOSE_HASH, DEVICE
+from service.steps.observe import CURSOR_STRIDE, DEEP_REORG_BLOCKS, MAX_RANGES, READ_AGAIN, observe
+from tests.support.builders import COMPOSE_HASH, DEVICE
 from tests.support.fake_chain import FakeChain
-
-WATCHED = frozenset({APP})
 
 
 def cursor_at(chain: FakeChain, number: int) -> Cursor:
@@ -29,7 +28,7 @@ def approve(chain: FakeChain) -> ChainFact:
 def test_the_first_look_starts_at_the_final_block(chain: FakeChain) -> None:
     fact = approve(chain)
 
-    seen = observe(chain, None, WATCHED, ())
+    seen = observe(chain, None, ())
 
     assert seen.view == chain.view()
     assert seen.cursor == Cursor(seen.view.final)
@@ -42,10 +41,60 @@ def test_a_block_without_news_costs_one_view_and_one_request_for_logs(chain: Fak
     chain.mine(empty=CURSOR_STRIDE - 2)
     chain.calls.clear()
 
-    seen = observe(chain, cursor, WATCHED, ())
+    seen = observe(chain, cursor, ())
 
     assert chain.calls == ["view", "facts"]
-    assert seen.cursor == cursor
+    assert seen.cursor == replace(cursor, read_to=seen.view.final.number)
+
+
+class Ranges(FakeChain):
+    """Remembers which heights were asked for logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, int]] = []
+
+    def facts(self, first: int, last: int) -> Sequence[ChainFact]:
+        self.asked.append((first, last))
+        return super().facts(first, last)
+
+
+def test_a_look_reads_what_is_not_final_and_a_little_more() -> None:
+    chain = Ranges()
+    cursor = cursor_at(chain, chain.view().final.number)
+    chain.mine(empty=20)
+    first = observe(chain, cursor, ())
+    chain.mine()
+
+    again = observe(chain, first.cursor, ())
+
+    assert chain.asked[-1] == (first.view.final.number - READ_AGAIN + 1, again.view.head.number)
+
+
+def test_each_stride_reads_everything_once_more() -> None:
+    """Logs that a node behind the same URL did not have when their blocks were news are found then."""
+    chain = Ranges()
+    cursor = cursor_at(chain, chain.view().final.number)
+    seen = observe(chain, cursor, ())
+    while seen.cursor.block == cursor.block:
+        chain.mine()
+        seen = observe(chain, seen.cursor, ())
+
+    assert chain.asked[-1] == (cursor.block.number + 1, seen.view.head.number)
+    assert seen.cursor == Cursor(seen.view.final)
+
+
+def test_known_facts_below_what_is_read_cost_no_request(chain: FakeChain) -> None:
+    cursor = cursor_at(chain, chain.view().final.number)
+    fact = approve(chain)
+    chain.mine(empty=20)
+    first = observe(chain, cursor, (fact,))
+    chain.mine()
+    chain.calls.clear()
+
+    observe(chain, first.cursor, (fact,))
+
+    assert chain.calls == ["view", "facts"]
 
 
 def test_the_cursor_moves_to_the_final_block_in_strides(chain: FakeChain) -> None:
@@ -53,7 +102,7 @@ def test_the_cursor_moves_to_the_final_block_in_strides(chain: FakeChain) -> Non
     chain.mine(empty=CURSOR_STRIDE - 1)
     chain.calls.clear()
 
-    seen = observe(chain, cursor, WATCHED, ())
+    seen = observe(chain, cursor, ())
 
     assert seen.cursor == Cursor(seen.view.final)
     assert chain.calls == ["view", "block", "facts"]
@@ -63,18 +112,18 @@ def test_blocks_that_are_not_final_are_read_again(chain: FakeChain) -> None:
     cursor = cursor_at(chain, chain.view().final.number)
     fact = approve(chain)
 
-    first = observe(chain, cursor, WATCHED, ())
-    again = observe(chain, first.cursor, WATCHED, (fact,))
+    first = observe(chain, cursor, ())
+    again = observe(chain, first.cursor, (fact,))
 
     assert first.facts == again.facts == (fact,)
     assert again.orphaned == ()
 
 
-def test_facts_of_other_contracts_are_left_out(chain: FakeChain) -> None:
+def test_facts_of_every_contract_are_told(chain: FakeChain) -> None:
     cursor = cursor_at(chain, chain.view().final.number)
     chain.mine((FactKind.HASH_ADDED, COMPOSE_HASH), app="0x" + "77" * 20)
 
-    assert observe(chain, cursor, WATCHED, ()).facts == ()
+    assert [fact.app_contract for fact in observe(chain, cursor, ()).facts] == ["0x" + "77" * 20]
 
 
 def test_every_kind_of_fact_is_kept(chain: FakeChain) -> None:
@@ -82,13 +131,13 @@ def test_every_kind_of_fact_is_kept(chain: FakeChain) -> None:
     kinds = [(FactKind.HASH_REMOVED, COMPOSE_HASH), (FactKind.DEVICE_ADDED, DEVICE)]
     chain.mine(*kinds)
 
-    assert [(fact.kind, fact.value) for fact in observe(chain, cursor, WATCHED, ()).facts] == kinds
+    assert [(fact.kind, fact.value) for fact in observe(chain, cursor, ()).facts] == kinds
 
 
 def test_a_head_that_did_not_move_needs_no_logs(chain: FakeChain) -> None:
     cursor = cursor_at(chain, chain.view().head.number)
 
-    observe(chain, cursor, WATCHED, ())
+    observe(chain, cursor, ())
 
     assert chain.calls == ["view"]
 
@@ -99,7 +148,7 @@ class TestReorgs:
         fact = approve(chain)
         chain.reorg(1)
 
-        seen = observe(chain, cursor, WATCHED, (fact,))
+        seen = observe(chain, cursor, (fact,))
 
         assert seen.orphaned == (fact,)
         assert seen.facts == ()
@@ -111,7 +160,7 @@ class TestReorgs:
         chain.reorg(1)
         new = approve(chain)
 
-        seen = observe(chain, cursor, WATCHED, (old,))
+        seen = observe(chain, cursor, (old,))
 
         assert seen.orphaned == (old,)
         assert seen.facts == (new,)
@@ -129,14 +178,14 @@ class TestReorgs:
         forgetful = Forgetful()
         forgetful._blocks = chain._blocks
 
-        assert observe(forgetful, cursor, WATCHED, (fact, invented)).orphaned == ()
+        assert observe(forgetful, cursor, (fact, invented)).orphaned == ()
 
     def test_a_node_that_is_behind_proves_nothing(self, chain: FakeChain) -> None:
         cursor = cursor_at(chain, chain.view().final.number)
         fact = approve(chain)
         chain.rewind(2)
 
-        seen = observe(chain, cursor, WATCHED, (fact,))
+        seen = observe(chain, cursor, (fact,))
 
         assert seen.orphaned == ()
         assert seen.cursor == cursor
@@ -145,7 +194,7 @@ class TestReorgs:
         cursor = cursor_at(chain, chain.view().head.number)
         chain.rewind(5)
 
-        seen = observe(chain, cursor, WATCHED, ())
+        seen = observe(chain, cursor, ())
 
         assert (seen.cursor, seen.behind, seen.facts) == (cursor, 0, ())
 
@@ -157,7 +206,7 @@ class TestReorgs:
         replayed = approve(chain)
         chain.mine(empty=CURSOR_STRIDE)
 
-        seen = observe(chain, cursor, WATCHED, ())
+        seen = observe(chain, cursor, ())
 
         back = gone - DEEP_REORG_BLOCKS
         assert seen.detail == f"block {gone} had been final and vanished: scanning again from block {back}"
@@ -168,7 +217,7 @@ class TestReorgs:
         cursor = Cursor(Block(5, "0x" + "00" * 32))
         chain.mine(empty=CURSOR_STRIDE)
 
-        seen = observe(chain, cursor, WATCHED, ())
+        seen = observe(chain, cursor, ())
 
         assert seen.detail is not None
         assert seen.detail.endswith("from block 0")
@@ -180,7 +229,7 @@ class TestCatchingUp:
         device = next(fact for fact in chain.facts(0, 20) if fact.value == DEVICE)
         facts = [device, *(approve(chain) for _ in range(6))]
 
-        seen = observe(chain, cursor, WATCHED, (), max_range=4)
+        seen = observe(chain, cursor, (), max_range=4)
 
         assert chain.calls.count("facts") == 5
         assert list(seen.facts) == facts
@@ -196,7 +245,7 @@ class TestCatchingUp:
         looks = 0
 
         while True:
-            seen = observe(chain, cursor, WATCHED, (), max_range=5)
+            seen = observe(chain, cursor, (), max_range=5)
             looks += 1
             facts.extend(seen.facts)
             if not seen.behind:
@@ -208,8 +257,37 @@ class TestCatchingUp:
         assert facts == [early, late]
         assert looks == 5
 
+    def test_it_says_how_far_it_got_until_it_caught_up(self, chain: FakeChain) -> None:
+        cursor = cursor_at(chain, 0)
+        chain.mine(empty=1202 + chain.depth - chain.view().head.number)
+        said: list[str | None] = []
+
+        while not said or said[-1]:
+            seen = observe(chain, cursor, (), max_range=50)
+            cursor = seen.cursor
+            said.append(seen.detail)
+
+        assert said == ["catching up: 703 of 1,203 blocks left", "catching up: 203 of 1,203 blocks left", None]
+        assert cursor == Cursor(seen.view.final)
+
+    def test_blocks_that_come_while_catching_up_are_not_skipped(self, chain: FakeChain) -> None:
+        cursor = cursor_at(chain, 0)
+        chain.mine(empty=100)
+        early = approve(chain)
+        first = observe(chain, cursor, (), max_range=5)
+        chain.mine(empty=60)
+        late = approve(chain)
+
+        facts = list(first.facts)
+        seen = first
+        while seen.behind:
+            seen = observe(chain, seen.cursor, (), max_range=5)
+            facts.extend(seen.facts)
+
+        assert [fact for fact in facts if fact.value == COMPOSE_HASH] == [early, late]
+
     def test_a_failed_look_moves_nothing(self, chain: FakeChain) -> None:
         chain.fail("facts", Unreachable("range too large", reason=Reason.RPC_UNREACHABLE))
 
         with pytest.raises(Unreachable):
-            observe(chain, cursor_at(chain, 0), WATCHED, ())
+            observe(chain, cursor_at(chain, 0), ())

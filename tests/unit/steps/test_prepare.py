@@ -10,6 +10,7 @@ from service.domain.chain import AppOwnership, FactKind
 from service.domain.errors import Busy, CvmBusy, Nonsense, Refused, Unauthorized, Unreachable
 from service.domain.hexes import ZERO_ADDRESS
 from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait
+from service.domain.phala_facts import Operation, OperationStatus
 from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, Intake
 from service.domain.states import State
@@ -228,6 +229,34 @@ def test_a_permitted_change_whose_answer_was_lost_is_adopted_instead_of_repeated
     assert phala.calls.count("prepare") == 1
 
 
+def test_a_permitted_change_is_found_though_phala_clouds_clock_is_behind_ours(
+    run: Run, phala: FakePhala, clock: FixedClock
+) -> None:
+    clock.advance(seconds=-4)
+    phala.fail("prepare", Nonsense("cut off", reason=Reason.PHALA_UNREACHABLE), after_effect=True)
+    with pytest.raises(Nonsense):
+        run(permitted(patch=NO_HASH_MOVED))
+    clock.advance(seconds=9)
+
+    outcome = run(permitted(patch=NO_HASH_MOVED, prepare_attempted_at=NOW))
+
+    assert outcome == Advance(State.COMMITTED, {"correlation_id": "op-1"})
+    assert phala.calls.count("prepare") == 1
+
+
+def test_an_operation_just_before_counts_only_if_there_is_none_since(
+    run: Run, phala: FakePhala, clock: FixedClock
+) -> None:
+    for correlation_id, seconds in (("before", -3), ("ours", 1), ("later", 4)):
+        started = NOW + timedelta(seconds=seconds)
+        phala.history.append(Operation(correlation_id, OperationStatus.COMPLETED, started, None, None))
+    clock.advance(seconds=9)
+
+    outcome = run(permitted(patch=NO_HASH_MOVED, prepare_attempted_at=NOW))
+
+    assert outcome == Advance(State.COMMITTED, {"correlation_id": "ours"})
+
+
 def test_a_permitted_change_that_never_arrived_is_sent_again(
     run: Run, clock: FixedClock, intents: RecordingRequestIntents
 ) -> None:
@@ -348,6 +377,20 @@ def test_a_prepare_known_not_to_have_landed_forgets_its_attempt(
     outcome = run(change_request(attempts=2))
 
     assert outcome == Wait(5.0, fault.reason, fault.detail, {"prepare_attempted_at": None}, failed_attempt=True)
+
+
+@pytest.mark.parametrize("fault", [Busy("409"), Unreachable("refused", reason=Reason.PHALA_UNREACHABLE)])
+def test_an_earlier_attempt_without_an_answer_is_not_forgotten_meanwhile(
+    run: Run, phala: FakePhala, clock: FixedClock, fault: Exception
+) -> None:
+    """Its operation keeps the CVM busy before it is listed: forgotten, it would be applied a second time."""
+    clock.advance(seconds=5)
+    phala.fail("prepare", fault)
+
+    outcome = run(permitted(patch=NO_HASH_MOVED, prepare_attempted_at=NOW))
+
+    assert isinstance(outcome, Wait)
+    assert outcome.facts == {"prepare_attempted_at": NOW}
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,48 @@ def test_a_failed_operation_fails(run: partial[Outcome], phala: FakePhala) -> No
     assert outcome.detail == "image pull failed"
 
 
-def test_another_attested_hash_after_the_operation_fails(run: partial[Outcome], phala: FakePhala) -> None:
+def test_another_attested_hash_after_the_operation_fails_when_it_persists(
+    run: partial[Outcome], phala: FakePhala, clock: FixedClock
+) -> None:
     operation(phala, OperationStatus.COMPLETED)
     phala.runs = Running(OTHER_HASH, COMPOSE_HASH, "running")
+    seen = run(committed())
+    assert isinstance(seen, Wait)
+    assert seen.facts == {"other_hash_since": NOW}
+
+    clock.advance(seconds=30)
+
+    assert_failed(run(committed(other_hash_since=NOW)), Reason.OTHER_HASH_RUNNING)
+
+
+def test_a_stale_attestation_fails_no_good_update(run: partial[Outcome], phala: FakePhala, clock: FixedClock) -> None:
+    operation(phala, OperationStatus.COMPLETED)
+    phala.runs = Running(OTHER_HASH, COMPOSE_HASH, "running")
+    clock.advance(seconds=29)
+    assert isinstance(run(committed(other_hash_since=NOW)), Wait)
+
+    phala.runs = Running(COMPOSE_HASH, COMPOSE_HASH, "running")
+    clock.advance(minutes=5)
+
+    assert run(committed(other_hash_since=NOW)) == completed("attestation")
+
+
+def test_another_hash_that_is_not_attested_any_more_is_forgotten(run: partial[Outcome], phala: FakePhala) -> None:
+    operation(phala, OperationStatus.COMPLETED)
+    phala.runs = Running(None, None, "starting")
+
+    outcome = run(committed(other_hash_since=NOW))
+
+    assert isinstance(outcome, Wait)
+    assert outcome.facts == {"other_hash_since": None}
+
+
+def test_at_the_deadline_one_look_at_another_hash_is_enough(
+    run: partial[Outcome], phala: FakePhala, clock: FixedClock
+) -> None:
+    operation(phala, OperationStatus.COMPLETED)
+    phala.runs = Running(OTHER_HASH, COMPOSE_HASH, "running")
+    clock.advance(hours=1)
 
     assert_failed(run(committed()), Reason.OTHER_HASH_RUNNING)
 

@@ -1,0 +1,131 @@
+"""From the block that makes an approval final to the commit at Phala Cloud: real processes, all rules on."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from sandbox.chain.accounts import OWNERS
+from sandbox.deployment import Deployment
+from sandbox.processes import ProcessGroup
+from sandbox.world import World
+
+if TYPE_CHECKING:
+    from sandbox.wallet import QueuedApproval
+
+SUBSCRIBED, POLLED = 50, 12
+WARM_UP = 3
+POLL_SECONDS = 2.0
+DEPTH = 2
+"""Confirmations of the local deployment."""
+
+SETTINGS = {
+    "COUNTERSIGN_SWEEP_SECONDS": "1",
+    "COUNTERSIGN_OBSERVE_SECONDS": str(POLL_SECONDS),
+    "COUNTERSIGN_SAFE_POLL_SECONDS": "60",
+    "COUNTERSIGN_RECHECK_SECONDS": "600",
+    "COUNTERSIGN_TRACK_SECONDS": "5",
+    "COUNTERSIGN_WORKER_THREADS": "8",
+}
+"""The defaults, but for the polling."""
+
+PATIENCE_SECONDS = 60.0
+Json = dict[str, Any]
+
+
+def measure() -> dict[str, list[float]]:
+    """Milliseconds of each repetition, by how new blocks are heard of."""
+    with tempfile.TemporaryDirectory() as directory, ProcessGroup() as group:
+        world = group.add(World(Path(directory) / "world", cvms=SUBSCRIBED + POLLED + WARM_UP, automine=True))
+        world.mine_on_demand()
+        deployment = group.add(
+            Deployment(Path(directory) / "countersign", world, settings=SETTINGS, keep_database=False)
+        )
+        bench = _Bench(world, deployment)
+        waiting = iter(bench.submit(world.setup.apps[0].cvm_uuids))
+        for _ in range(WARM_UP):
+            bench.seconds_to_commit(next(waiting), pause=0.3)
+        subscription = [bench.seconds_to_commit(next(waiting), pause=0.3) for _ in range(SUBSCRIBED)]
+        bench.poll_from_now_on()
+        polling = [
+            bench.seconds_to_commit(request, pause=POLL_SECONDS * (index + 0.5) / POLLED)
+            for index, request in enumerate(waiting)
+        ]
+    return {"subscription": [1000 * each for each in subscription], "polling": [1000 * each for each in polling]}
+
+
+class _Bench:
+    def __init__(self, world: World, deployment: Deployment) -> None:
+        self._world = world
+        self._deployment = deployment
+        self._api = httpx.Client(
+            base_url=deployment.url, headers={"Authorization": f"Bearer {deployment.api_key}"}, timeout=70
+        )
+
+    def submit(self, cvms: tuple[str, ...]) -> list[Json]:
+        """A change request for each CVM, signed by the owners; in the order of their nonces."""
+        ids = [self._submit(cvm) for cvm in cvms]
+        requests = [self._wait_for(each, "proposed") for each in ids]
+        requests = [self._wait_until_queued(request) for request in requests]
+        for request in requests:
+            for owner in OWNERS[:2]:
+                self._world.wallet.confirm(self._approval(request), owner)
+        return sorted(requests, key=lambda request: int(request["approval"]["nonce"]))
+
+    def poll_from_now_on(self) -> None:
+        self._deployment.process("watch").stop()
+        self._deployment.poll()
+        self._deployment.start_process("watch")
+
+    def seconds_to_commit(self, request: Json, *, pause: float) -> float:
+        """Execute the approval and make it final; seconds from that block to the commit.
+
+        The pause before that block lets the block before be served, and spreads polls.
+        """
+        self._world.wallet.execute(self._approval(request))
+        self._wait_for(request["id"], "executed")
+        for _ in range(DEPTH - 1):
+            self._world.anvil.rpc("evm_mine")
+        time.sleep(pause)
+        final = time.time()
+        self._world.anvil.rpc("evm_mine")
+        self._wait_for(request["id"], "committed", "completed")
+        (commit,) = self._world.phala.accepted_commits(request["cvm"]["vm_uuid"])
+        return float(commit["at"]) - final
+
+    def _approval(self, request: Json) -> QueuedApproval:
+        return self._world.wallet.get(request["approval"]["safe"], request["approval"]["safe_tx_hash"])
+
+    def _submit(self, cvm: str) -> str:
+        compose = f"services:\n  web:\n    image: nginx:1.29\n    environment:\n      RELEASE: '{cvm}'\n"
+        answer = self._api.post("/v1/change-requests", json={"cvm_id": cvm, "patch": {"docker_compose_file": compose}})
+        return str(answer.raise_for_status().json()["id"])
+
+    def _read(self, request_id: str, **query: str | int) -> Json:
+        answer: Json = self._api.get(f"/v1/change-requests/{request_id}", params=query).raise_for_status().json()
+        return answer
+
+    def _wait_for(self, request_id: str, *states: str) -> Json:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        request = self._read(request_id)
+        while request["state"] not in states:
+            assert time.monotonic() < deadline, request
+            request = self._read(request_id, wait=5, state=request["state"])
+        return request
+
+    def _wait_until_queued(self, request: Json) -> Json:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while request["approval"]["state"] != "queued":
+            assert time.monotonic() < deadline, request
+            time.sleep(0.1)
+            request = self._read(request["id"])
+        return request
+
+
+if __name__ == "__main__":
+    for name, times in measure().items():
+        print(name, [round(each) for each in sorted(times)])
