@@ -18,8 +18,8 @@ setup: $(READY) ## Install what is pinned into .venv and node_modules; nothing t
 demo: $(READY) ## Carry one change request the whole way in a local world (summary in var/demo.json)
 	$(BIN)/countersign demo
 
-test: $(READY) ## Run all tests; choose some with ARGS, as in make test ARGS="tests/unit -x"
-	$(BIN)/pytest $(ARGS)
+test: $(READY) ## Run all tests, two at once; choose some with ARGS, as in make test ARGS="tests/unit -x -n 0"
+	$(BIN)/pytest -n 2 $(ARGS)
 
 check: $(READY) ## Lint, formatting, types, import contracts, and what is generated: docs, compiled contracts
 	$(BIN)/ruff check

@@ -1,10 +1,14 @@
 """What every room of the tests shares."""
 
+import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.support.postgres", "tests.support.redis"]
 
@@ -26,8 +30,40 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by the room it stands in; unit tests reach no network."""
+    """Mark each test by the room it stands in; unit tests reach no network.
+
+    In a parallel run nothing lasts as long as the flow tests: they come first.
+    """
     for item in items:
         mark = _MARKS.get(item.path.relative_to(_TESTS).parts[0])
         if mark is not None:
             item.add_marker(mark)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("flow") is None)
+
+
+class _Together(LoadScopeScheduling):
+    """Keeps tests in one process that share what is costly to set up."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """All flow tests share a stack, those of a file what their module sets up; batches of reorgs nothing."""
+        path = nodeid.partition("::")[0]
+        if path.startswith("tests/flow/"):
+            return "flow"
+        return nodeid if path.startswith("tests/store/reorgs/") else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """In a parallel run, who runs what."""
+    config.option.loadscopereorder = False
+    return _Together(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much of what tests counted there was, all tests taken together."""
+    counted: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        counted.update({name: value for name, value in report.user_properties if isinstance(value, int)})
+    if counted:
+        terminalreporter.write_line("counted: " + ", ".join(f"{n} {name}" for name, n in counted.items()))

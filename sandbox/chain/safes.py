@@ -198,10 +198,14 @@ def execute(
     Returns:
         The raw receipt.
     """
+    return chain.send(sender, safe, execution_data(tx, signatures), gas=gas)
+
+
+def execution_data(tx: SafeTx, signatures: Mapping[str, bytes]) -> bytes:
+    """Return the calldata of execTransaction; the signatures as for `execute`."""
     ordered = b"".join(signatures[owner] for owner in sorted(signatures, key=lambda address: int(address, 16)))
     gas_fields = (tx.safe_tx_gas, tx.base_gas, tx.gas_price, tx.gas_token, tx.refund_receiver)
-    data = encode_call(_EXEC, tx.to, tx.value, tx.data, tx.operation, *gas_fields, ordered)
-    return chain.send(sender, safe, data, gas=gas)
+    return encode_call(_EXEC, tx.to, tx.value, tx.data, tx.operation, *gas_fields, ordered)
 
 
 def approve_and_execute(

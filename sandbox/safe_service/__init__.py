@@ -16,4 +16,15 @@ api-kit takes `address + "/api"` as its txServiceUrl, safe-eth-py takes `address
     PUT    /_sandbox/indexing  {"paused": true} or {"blocks_behind": 3}: lag behind the chain
     GET    /_sandbox/ledger    {"requests": {"GET /api/v1/safes/{address}/": 3, ..}, "proposals": [..]}
     DELETE /_sandbox/ledger    count from zero
+
+Every recorded exchange (`tests/vectors/safe/exchanges.jsonl`) gets the recorded status and body. Not implemented:
+
+- `ETag` and 304: a client that wants them must send `If-None-Match`, and none here does.
+- 403 for `Authorization: Token ...`: it guards other services' routes; clients send no such header.
+- module transactions, plain Ethereum transactions and token transfers in `all-transactions`: nothing here makes any
+  that a proposal would depend on.
+- tokens, collectibles, balances, messages, user operations, contract names: a proposal needs none of them.
+- the data decoder beyond the recorded 404, and `dataDecoded` of other calls than a Safe's and ERC-20's: the
+  real one decodes by a database of published ABIs.
+- rate limits and outages: not part of the service itself; told by `/_sandbox/faults`.
 """

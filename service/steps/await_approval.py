@@ -17,6 +17,7 @@ from service.steps.approval import (
     added_above,
     canonical_evidence,
     chain_of,
+    is_canonical,
     needed_approval,
     sight,
 )
@@ -54,9 +55,10 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
     evidence = sight(request, needed_approval(request), chain, view).evidence
     if evidence is not None:
         return Advance(State.EXECUTED, evidence.facts())
-    newest = max((fact.block.number for fact in request.facts), default=None)
-    if newest is not None and newest > view.head.number:
-        # The news this request was rung for is in a block that this node does not have yet.
+    newest = max((fact.block for fact in request.facts), key=lambda block: block.number, default=None)
+    if newest is not None and newest.number > view.final.number and not is_canonical(chain, newest):
+        # The news this request was rung for is in a block that this node does not have: not yet, or not now. A block
+        # that vanishes and returns between two looks at the chain is no news: nobody would ring again.
         recheck_seconds = min(recheck_seconds, _BEHIND_SECONDS)
     proposal = request.proposal
     if proposal is not None and proposal.state is ProposalState.APPROVED:
@@ -73,10 +75,10 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
 
 
 def _after_approval(
-    request: ChangeRequest, chain: Chain, final: Block, newest: int | None, recheck_seconds: float
+    request: ChangeRequest, chain: Chain, final: Block, newest: Block | None, recheck_seconds: float
 ) -> Outcome:
     """The approval was final for another request of the proposal, and is not to be seen for this one."""
-    known = newest is not None and newest <= final.number
+    known = newest is not None and newest.number <= final.number
     if known and not needed_approval(request).read(chain, final).both:
         raise Refused(f"not allowed at the final block {final.number}", reason=Reason.APPROVAL_WITHDRAWN)
     return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY)

@@ -26,9 +26,9 @@ def _refused(error: pytest.ExceptionInfo[IntegrityError], kind: type[Exception],
 @pytest.mark.parametrize(
     ("state", "columns", "constraint"),
     [
-        *[(state, {"due_at": None}, "live_is_due") for state in _LIVE],
-        *[(state, {"due_at": rows.NOW}, "live_is_due") for state in TERMINAL],
-        *[(state, _SEALED, "ended_holds_no_token") for state in TERMINAL],
+        *[(state, {"due_at": None}, "live_is_due") for state in sorted(_LIVE)],
+        *[(state, {"due_at": rows.NOW}, "live_is_due") for state in sorted(TERMINAL)],
+        *[(state, _SEALED, "ended_holds_no_token") for state in sorted(TERMINAL)],
         (State.COMMITTED, _SEALED, "committed_holds_no_token"),
         *[
             (state, {column: None}, "prepared_holds_hash_and_token")

@@ -59,7 +59,7 @@ def test_the_migrations_run_up_down_and_up_again(empty_database: NewDatabase):
 
 
 def test_waiting_approvals_keep_their_signatures_and_left_overs_are_looked_after(empty_database: NewDatabase):
-    """Revision 0002, on rows of the one before it."""
+    """Revision 0003, on rows of the one before it."""
     with empty_database() as url:
         migrate.upgrade(url)
         engine = make_engine(url)
@@ -72,7 +72,7 @@ def test_waiting_approvals_keep_their_signatures_and_left_overs_are_looked_after
         rows.approval(database, ended, 1)
         rows.approval(database, done, 2, SafeTransactionState.EXECUTED)
         engine.dispose()
-        for revision in ("0002", "-1"):
+        for revision in ("0003", "-1"):
             migrate.downgrade(url, revision)
         migrate.upgrade(url)
         kinds = [one.signature_kinds for one in rows.transactions(database, waiting)]

@@ -16,8 +16,7 @@ from tests.contract.safe_service.replay import EXCHANGES, RECORDED_AT, RecordedC
 
 pytestmark = pytest.mark.chain
 
-# All kept exchanges are replayed. Beyond them the sandbox leaves out, because nothing here asks for it: ETag and 304,
-# the 403 for `Authorization: Token`, module and Ethereum transactions, tokens, messages, the data decoder.
+# All kept exchanges are replayed. `sandbox.safe_service` lists what the sandbox leaves out beyond them, and why.
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 HASH = re.compile(r"0x[0-9a-f]{64}")

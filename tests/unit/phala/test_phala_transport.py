@@ -186,7 +186,7 @@ def test_what_cannot_work_is_refused_at_once_and_not_quoted(options: dict[str, A
         ("patch_cvm", {"id": "..", "vcpu": 1}),
         ("patch_cvm", {"id": "\ud800", "vcpu": 1}),
         ("patch_cvm", {"id": "my-app", "prepare": True}),
-        ("patch_cvm", {"id": "my-app", "gpus": {"count": object()}}),
+        ("patch_cvm", {"id": "my-app", "gpus": {"count": Ellipsis}}),
         ("update_docker_compose", {"id": "my-app", "docker_compose_file": "\ud800"}),
         ("get_cvm_info", {"id": "x" * 100_000}),
         ("get_cvm_info", {"id": "my-app", "vm_uuid": "x"}),

@@ -1,14 +1,14 @@
 """Heard prepares, every token ever held, countdown and renewal of tokens.
 
-Revision: 0003
+Revision: 0004
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 _INTAKE = "ck_change_requests_intake"
 

@@ -1,14 +1,14 @@
 """How owners signed, what members are told, when a Safe and its queue were looked at, what is left to tidy up.
 
-Revision: 0002
+Revision: 0003
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0002"
-down_revision = "0005"
+revision = "0003"
+down_revision = "0002"
 
 _SERVED = "state IN ('posting', 'queued', 'withdrawing')"
 _LOOK_AFTER = """

@@ -1,13 +1,13 @@
 """Proposals keep what was read of the app contract's owner.
 
-Revision: 0005
+Revision: 0002
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0005"
+revision = "0002"
 down_revision = "0001"
 
 
