@@ -4,16 +4,21 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from celery import Celery
 from sqlalchemy import func, select, text, update
 
 from service.store import idempotency
 from service.store.database import Database
 from service.store.idempotency import KEPT, Answer, Attempt, InProgress, Mismatch
 from service.store.tables import ApiKey, IdempotentAnswer
+from service.wiring import WorkerParts
 from tests.support import rows
 from tests.support.threads import in_background, together
+from workers.tasks import Doorbell, sweep_once
 
 KEY = "5f0c1f6d"
 
@@ -173,3 +178,12 @@ def test_answers_are_kept_for_a_day_at_least(database: Database, workspace: str)
     _age(database, KEPT + timedelta(seconds=1))
     assert idempotency.forget_old(database) == 1
     assert timedelta(hours=24) <= KEPT
+
+
+def test_the_sweep_forgets_what_is_old(database: Database, workspace: str):
+    idempotency.once(database, _attempt(workspace), lambda _: Answer(202, {}, "{}"))
+    _age(database, KEPT + timedelta(seconds=1))
+    parts = cast("WorkerParts", SimpleNamespace(database=database))
+    sweep_once(parts, Doorbell(Celery(broker="memory://")))
+    with database.transaction() as session:
+        assert session.scalars(select(func.count()).select_from(IdempotentAnswer)).one() == 0
