@@ -1,6 +1,5 @@
 """The commands: ``submit``, ``status``, ``list``, ``wait``, ``events``, ``refresh``, ``cancel``."""
 
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,7 @@ import typer
 
 from service.client import exits, text
 from service.client.session import Output, session, stop
-from service.client.submission import body, object_of
+from service.client.submission import body, idempotency_key, object_of
 
 if TYPE_CHECKING:
     from service.client.http import Api
@@ -50,7 +49,9 @@ def submit(  # noqa: PLR0913, PLR0917 - an option each
     allow_without_approval: Annotated[
         bool, typer.Option("--allow-without-approval", help="Go on even if nothing needs an approval.")
     ] = False,
-    idempotency_key: Annotated[str | None, typer.Option(help="A random one if left out.")] = None,
+    repeat_key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="Makes a repeat safe; a random one if left out.")
+    ] = None,
     wait_for_end: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
     timeout: Timeout = None,
     api_key_file: KeyFile = None,
@@ -58,10 +59,10 @@ def submit(  # noqa: PLR0913, PLR0917 - an option each
 ) -> None:
     """File a change request; with --wait follow it, and end with the exit code of its state."""
     out = Output(as_json)
-    key = idempotency_key or secrets.token_urlsafe(24)
     with session(url, api_key_file) as api:
         from service.client.http import AnswerLost  # noqa: PLC0415 - loaded by now
 
+        key = idempotency_key(repeat_key)
         whole = body(
             compose=compose,
             pre_launch=pre_launch,
@@ -76,11 +77,9 @@ def submit(  # noqa: PLR0913, PLR0917 - an option each
         try:
             request = api.submit(whole, key)
         except AnswerLost as error:
-            raise stop(
-                exits.REFUSED,
-                f"{error}; it may have been stored: look with `countersign list --live` before you submit again "
-                f"(this one had --idempotency-key {key})",
-            ) from error
+            raise stop(exits.REFUSED, f"{error}; {_perhaps_stored(key)}") from error
+        except KeyboardInterrupt:
+            raise stop(exits.INTERRUPTED, f"interrupted before the answer; {_perhaps_stored(key)}") from None
         if wait_for_end:
             out.say(f"submitted {text.shown(request['id'])}")
             _follow(api, request, timeout, out)
@@ -162,6 +161,13 @@ def refresh(
         Output(as_json).give(request, lambda: text.summary(request))
 
 
+def _perhaps_stored(key: str) -> str:
+    return (
+        "the change request may have been stored: look with `countersign list --live` before you submit again, "
+        f"and then with --idempotency-key {key}"
+    )
+
+
 def _act(verb: str) -> Callable[..., None]:
     def act(request_id: RequestId, url: Url, api_key_file: KeyFile = None, as_json: AsJson = False) -> None:
         with session(url, api_key_file) as api:
@@ -179,8 +185,7 @@ def _follow(api: "Api", request: text.Json, timeout: float | None, out: Output) 
         request, code = follow(api, request, timeout, out.say)
     except KeyboardInterrupt:
         raise stop(exits.INTERRUPTED, f"interrupted: {go_on}, `countersign cancel {request['id']}` ends it") from None
-    if out.as_json:
-        out.give(request, list)
+    out.give(request, lambda: [text.row(request)])
     if code == exits.STILL_LIVE:
         raise stop(code, f"still {request['state']} after {timeout:g} seconds: {go_on}")
     raise typer.Exit(code)

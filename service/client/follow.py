@@ -10,6 +10,8 @@ from service.client.text import Json, progress
 
 LONGEST_POLL: Final = 30
 """Seconds: signatures do not end a poll, so this is also how late they are shown."""
+PATIENCE: Final = 300.0
+"""Seconds for which the service may be away meanwhile: a wait of days should outlive an update of the service."""
 
 
 def follow(api: Api, request: Json, timeout: float | None, say: Callable[[str], None]) -> tuple[Json, int]:
@@ -34,8 +36,9 @@ def follow(api: Api, request: Json, timeout: float | None, say: Callable[[str], 
         said = lines
         if request["state"] in exits.OF_STATE:
             return request, exits.OF_STATE[request["state"]]
-        left = LONGEST_POLL if ends_at is None else ends_at - time.monotonic()
+        left = PATIENCE if ends_at is None else ends_at - time.monotonic()
         if left <= 0:
             return request, exits.STILL_LIVE
         seconds = max(1, min(LONGEST_POLL, int(left)))
-        request = api.read_when_changed(request["id"], request["state"], seconds)
+        patience = min(PATIENCE, left)
+        request = api.read_when_changed(request["id"], request["state"], seconds, patience=patience)

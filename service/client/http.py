@@ -1,7 +1,10 @@
-"""The REST API over HTTP. Reads are repeated, writes never: an answer that got lost may have been a yes."""
+"""The REST API over HTTP.
+
+Reads are repeated. A write is repeated only while no connection was made: an answer that got lost may have been a yes.
+"""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Final, Self, cast
 from urllib.parse import quote
@@ -10,9 +13,11 @@ import httpx
 
 from service.client.text import Json, problem
 
-_DELAYS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between the attempts of a read: a restart of the service takes less."""
-_LONGEST_DELAY: Final = 30.0
+PATIENCE: Final = 30.0
+"""Seconds for which an exchange is tried again: a restart of the service takes less."""
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 15.0
+_LONGEST_RETRY_AFTER: Final = 30.0
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
 _TIMEOUT: Final = httpx.Timeout(20, connect=10)
 _BESIDE_WAIT: Final = 20
@@ -27,19 +32,45 @@ class AnswerLost(ApiError):
     """A write was sent and no answer came: it may have been done."""
 
 
+class _Passing(Exception):
+    """An exchange that may go better a little later.
+
+    Args:
+        final: what is raised once patience is over.
+        pause: seconds that the server wishes before the next attempt.
+    """
+
+    def __init__(self, final: ApiError, pause: float = 0.0) -> None:
+        super().__init__(str(final))
+        self.final = final
+        self.pause = pause
+
+
 class Api:
     """The routes that the commands use.
 
     Args:
         url: where the API is, without ``/v1``.
         key: API key of the workspace.
-        delays: seconds between the attempts of a read.
+        patience: seconds for which an exchange is tried again.
+        notice: is told once per exchange that it is tried again.
+        sleep: passes the seconds between two attempts.
     """
 
-    def __init__(self, url: str, key: str, delays: tuple[float, ...] = _DELAYS) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        notice: Callable[[str], None],
+        patience: float = PATIENCE,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json, application/problem+json"}
         self._http = httpx.Client(base_url=url.rstrip("/") + "/v1", headers=headers, timeout=_TIMEOUT)
-        self._delays = delays
+        self._patience = patience
+        self._notice = notice
+        self._sleep = sleep
 
     def __enter__(self) -> Self:
         return self
@@ -59,9 +90,10 @@ class Api:
         """A change request as it is now."""
         return self._get(_path(request_id), {})
 
-    def read_when_changed(self, request_id: str, state: str, seconds: int) -> Json:
+    def read_when_changed(self, request_id: str, state: str, seconds: int, *, patience: float) -> Json:
         """A change request as soon as its state is not ``state``, or after some seconds."""
-        return self._get(_path(request_id), {"wait": str(seconds), "state": state}, seconds + _BESIDE_WAIT)
+        parameters = {"wait": str(seconds), "state": state}
+        return self._get(_path(request_id), parameters, seconds + _BESIDE_WAIT, patience)
 
     def page(self, filters: Mapping[str, str]) -> Json:
         """One page of change requests."""
@@ -71,31 +103,56 @@ class Api:
         """Events of a change request after a sequence number."""
         return self._get(f"{_path(request_id)}/events", {"after": str(after)})
 
-    def _get(self, path: str, parameters: Mapping[str, str], timeout: float | None = None) -> Json:
-        for delay in self._delays:
+    def _get(
+        self, path: str, parameters: Mapping[str, str], timeout: float | None = None, patience: float | None = None
+    ) -> Json:
+        def attempt() -> Json:
             try:
                 answer = self._http.get(path, params=parameters, timeout=timeout or _TIMEOUT)
-            except httpx.RequestError:
-                time.sleep(delay)
-                continue
-            if answer.status_code not in _PASSING:
-                return _body(answer)
-            time.sleep(max(delay, _retry_after(answer)))
-        try:
-            return _body(self._http.get(path, params=parameters, timeout=timeout or _TIMEOUT))
-        except httpx.RequestError as error:
-            raise ApiError(f"the API cannot be reached: {_what(error)}") from error
+            except httpx.RequestError as error:
+                raise _Passing(ApiError(f"the API cannot be reached: {_what(error)}")) from error
+            if answer.status_code in _PASSING:
+                raise _Passing(ApiError(_refusal(answer)), _retry_after(answer))
+            return _body(answer)
+
+        return self._repeated(attempt, self._patience if patience is None else patience)
 
     def _post(self, path: str, body: Json | None, headers: Mapping[str, str]) -> Json:
-        try:
-            answer = self._http.post(path, json=body, headers=headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ApiError(f"the API cannot be reached, nothing was sent: {_what(error)}") from error
-        except httpx.RequestError as error:
-            raise AnswerLost(f"the answer got lost: {_what(error)}") from error
-        if answer.status_code in _PASSING - {429}:
-            raise AnswerLost(_refusal(answer))
-        return _body(answer)
+        def attempt() -> Json:
+            try:
+                answer = self._http.post(path, json=body, headers=headers)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                raise _Passing(ApiError(f"the API cannot be reached, nothing was sent: {_what(error)}")) from error
+            except httpx.RequestError as error:
+                raise AnswerLost(f"the answer got lost: {_what(error)}") from error
+            if answer.status_code in _PASSING - {429}:
+                raise AnswerLost(_refusal(answer))
+            return _body(answer)
+
+        return self._repeated(attempt, self._patience)
+
+    def _repeated(self, attempt: Callable[[], Json], patience: float) -> Json:
+        gives_up_at = time.monotonic() + patience
+        noticed = False
+        for pause in _pauses():
+            try:
+                return attempt()
+            except _Passing as fault:
+                seconds = max(pause, fault.pause)
+                if time.monotonic() + seconds > gives_up_at:
+                    raise fault.final from fault.__cause__
+                if not noticed:
+                    self._notice(f"{fault.final}; trying again for {patience:.0f} seconds")
+                    noticed = True
+            self._sleep(seconds)
+        raise AssertionError("there is always another pause")
+
+
+def _pauses() -> Iterator[float]:
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _path(request_id: str) -> str:
@@ -103,6 +160,8 @@ def _path(request_id: str) -> str:
 
 
 def _body(answer: httpx.Response) -> Json:
+    if answer.is_redirect:
+        raise ApiError(f"{answer.url.host} leads elsewhere ({answer.status_code}): correct --url (COUNTERSIGN_URL)")
     if not answer.is_success:
         raise ApiError(_refusal(answer))
     body = _json_object(answer)
@@ -125,7 +184,7 @@ def _json_object(answer: httpx.Response) -> Json | None:
 
 def _retry_after(answer: httpx.Response) -> float:
     value = answer.headers.get("Retry-After", "")
-    return min(float(value), _LONGEST_DELAY) if value.isascii() and value.isdigit() else 0.0
+    return min(float(value), _LONGEST_RETRY_AFTER) if value.isascii() and value.isdigit() else 0.0
 
 
 def _what(error: httpx.RequestError) -> str:

@@ -21,13 +21,13 @@ KEY_VARIABLE = "COUNTERSIGN_API_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One JSON document on standard output and words on standard error, or words on standard output."""
+    """The result on standard output, as words or as one JSON document; progress on standard error."""
 
     as_json: bool
 
     def say(self, line: str) -> None:
-        """A line for people."""
-        typer.echo(line, err=self.as_json)
+        """A line of progress."""
+        typer.echo(line, err=True)
 
     def give(self, value: object, lines: Callable[[], list[str]]) -> None:
         """The result."""
@@ -41,30 +41,39 @@ def session(url: str, key_file: Path | None) -> Iterator["Api"]:
     from service.client.http import Api, ApiError  # noqa: PLC0415 - httpx is slow to load, and --help needs none
 
     try:
-        with Api(_checked(url), _key(key_file)) as api:
+        with Api(_checked(url), _key(key_file), notice=_notice) as api:
             yield api
     except InputError as error:
         raise stop(exits.USAGE, str(error)) from error
     except ApiError as error:
         raise stop(exits.REFUSED, str(error)) from error
+    except UnicodeError as error:
+        raise stop(exits.USAGE, "an option or a file holds characters that cannot be sent") from error
+    except KeyboardInterrupt:
+        raise stop(exits.INTERRUPTED, "interrupted") from None
     except KeyError as error:
         raise stop(exits.REFUSED, f"the answer has no {error}: is the API of another version?") from error
 
 
+def _notice(line: str) -> None:
+    typer.echo(f"countersign: {text.shown(line)}", err=True)
+
+
 def stop(code: int, line: str) -> typer.Exit:
     """The end of a command, with one line that says why."""
-    typer.echo(f"countersign: {text.shown(line)}", err=True)
+    _notice(line)
     return typer.Exit(code)
 
 
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
-    except ValueError:
+        host = (parts.hostname or "").encode("idna")
+        usable = parts.scheme in {"http", "https"} and host and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:  # UnicodeError, of a host that has no IDNA form, is one
         usable = False
-    if not usable:
-        raise InputError("--url (COUNTERSIGN_URL) must be http(s)://host, without a user name")
+    if not usable or " " in url or not url.isprintable() or parts.query or parts.fragment:
+        raise InputError("--url (COUNTERSIGN_URL) must be http(s)://host, without a user name or a query")
     return url
 
 

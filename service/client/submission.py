@@ -1,14 +1,27 @@
 """The body of a submission, put together from files."""
 
 import json
+import secrets
 import sys
 from pathlib import Path
+from typing import Final
 
 from service.client.text import Json
+
+_LONGEST_KEY: Final = 255
 
 
 class InputError(Exception):
     """An option or a file is not usable; the text names it and never quotes what is in it."""
+
+
+def idempotency_key(given: str | None) -> str:
+    """The key that was given, if a header can carry it, or a random one."""
+    if given is None:
+        return secrets.token_urlsafe(24)
+    if not (1 <= len(given) <= _LONGEST_KEY and given.isascii() and given.isprintable() and given == given.strip()):
+        raise InputError(f"--idempotency-key must be 1 to {_LONGEST_KEY} printable ASCII characters")
+    return given
 
 
 def text_of(path: Path) -> str:
@@ -25,6 +38,7 @@ def object_of(path: Path) -> Json:
     """A file that holds one JSON object."""
     try:
         value = json.loads(text_of(path))
+        json.dumps(value, allow_nan=False)  # NaN and Infinity are Python's, not JSON's
     except (ValueError, RecursionError):
         # The parser's words may quote the file, and the file may hold a commit token.
         raise InputError(f"{path} is not JSON") from None

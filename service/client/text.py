@@ -53,7 +53,7 @@ def row(request: Json) -> str:
 
 def event(one: Json) -> str:
     """An event on one line."""
-    return f"{one['seq']:>4}  {shown(one['timestamp'])}  {shown(one['type'])}  {shown(one['state'])}"
+    return f"{shown(one['seq']):>4}  {shown(one['timestamp'])}  {shown(one['type'])}  {shown(one['state'])}"
 
 
 def problem(answer: Json, status: int, request_id: str | None) -> str:

@@ -12,8 +12,8 @@ def _submitted(stack: Stack, file: Path, tag: str) -> tuple[subprocess.Popen[str
     command = Command(stack.deployment.url, stack.deployment.api_key)
     words = ("submit", "--cvm", first_cvm(stack.world.add_app()), "-c", str(file), "--wait", "--timeout", "120")
     process = command.start(*words)
-    assert process.stdout is not None
-    return process, process.stdout.readline().removeprefix("submitted ").strip()
+    assert process.stderr is not None
+    return process, process.stderr.readline().removeprefix("submitted ").strip()
 
 
 def test_a_submission_that_waits_ends_with_the_cvm_that_runs_it(stack: Stack, tmp_path: Path):
@@ -21,9 +21,10 @@ def test_a_submission_that_waits_ends_with_the_cvm_that_runs_it(stack: Stack, tm
     with process:
         stack.approve(request_id)
         out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (0, "")
-    assert "\n  approval seen: " in out
-    assert "\ncompleted: " in out
+    assert process.returncode == 0, err
+    assert "\n  approval seen: " in err
+    assert "\ncompleted: " in err
+    assert out.startswith(f"{request_id}  completed ")
 
 
 def test_a_rejected_submission_ends_with_its_code(stack: Stack, tmp_path: Path):
@@ -31,6 +32,7 @@ def test_a_rejected_submission_ends_with_its_code(stack: Stack, tmp_path: Path):
     with process:
         stack.wait_for(request_id, "proposed")
         stack.reject(request_id)
-        out, _ = process.communicate(timeout=120)
-    assert process.returncode == 3
-    assert "\nrejected: " in out
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 3, err
+    assert "\nrejected: " in err
+    assert out.startswith(f"{request_id}  rejected ")

@@ -105,21 +105,24 @@ def test_a_wait_ends_as_the_request_did(
     reason = {"reason": Reason.CVM_BUSY.value} if state is State.FAILED else {}
     request_id = rows.change_request(database, workspaces["acme"], state, **reason)
     assert command.json("wait", request_id, ends=code)["state"] == state
-    assert command.run("wait", request_id, ends=code)[0].startswith(f"{state}: ")
+    out, err = command.run("wait", request_id, ends=code)
+    assert err.startswith(f"{state}: ")
+    assert out.startswith(f"{request_id}  {state} ")
 
 
 def test_a_wait_that_is_over_says_how_to_go_on(command: Command, database: Database, workspaces: dict[str, str]):
     request_id = rows.change_request(database, workspaces["acme"], State.RECEIVED)
     out, err = command.run("wait", request_id, "--timeout", "1", ends=exits.STILL_LIVE)
-    assert out.startswith("received: ")
+    assert err.startswith("received: ")
     assert f"countersign wait {request_id}" in err
+    assert out.startswith(f"{request_id}  received ")
 
 
 def test_ctrl_c_leaves_the_request_alone(command: Command, database: Database, workspaces: dict[str, str]):
     request_id = rows.change_request(database, workspaces["acme"], State.RECEIVED)
     with command.start("wait", request_id) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("received: ")
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("received: ")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     assert process.returncode == exits.INTERRUPTED
@@ -136,8 +139,17 @@ def test_refusals_are_one_line(api: Api, command: Command):
     assert "no-such-key" not in wrong
 
 
+def test_the_key_may_come_from_a_file(api: Api, tmp_path: Path):
+    (tmp_path / "key").write_text(KEYS["acme"] + "\n")
+    command = Command(api.url, "a key that is not looked at")
+    assert command.json("list", "--api-key-file", str(tmp_path / "key"))["items"] == []
+    assert "cannot be read" in command.run("list", "--api-key-file", str(tmp_path / "none"), ends=exits.USAGE)[1]
+
+
 def test_no_key_and_no_patch_are_usage_errors(api: Api, command: Command):
     assert "no API key" in Command(api.url, "").run("list", ends=exits.USAGE)[1]
     assert "nothing to change" in command.run("submit", "--cvm", "a", ends=exits.USAGE)[1]
-    assert "--url" in Command("http://host:99999", "k").run("list", ends=exits.USAGE)[1]
-    assert "without a user name" in Command("http://u:p@host", "k").run("list", ends=exits.USAGE)[1]
+    assert "cannot be sent" in Command(api.url, "k").run("list", "--cvm", "\udcff", ends=exits.USAGE)[1]
+    words = ("submit", "--prepared", "-", "--idempotency-key")
+    assert "printable ASCII" in Command(api.url, "k").run(*words, "ü", given="{}", ends=exits.USAGE)[1]
+    assert "not JSON" in Command(api.url, "k").run("refresh", "a", "--prepared", "-", given='{"a": NaN}', ends=2)[1]

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from service.cli import app
 from service.client import exits, text
 from service.domain.states import TERMINAL
 
-PAGE = Path("docs/command-line.md")
+CLIENT = {"submit", "wait", "status", "list", "events", "refresh", "cancel"}
+PAGE = Path(__file__).resolve().parents[3] / "docs/command-line.md"
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,18 @@ PAGE = Path("docs/command-line.md")
 )
 def test_nothing_stored_controls_the_terminal(hostile: str, printed: str):
     assert text.shown(hostile) == printed
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["host", "ftp://host", "http://", "http://host:99999", "http://u:p@host", "http://[::1", "http://a..b",
+     "http://" + "a" * 64, "http://ex mple", "http://\x01host", "https://host/?q=1", "https://host/#f"],
+)  # fmt: skip
+def test_an_address_that_is_none_is_a_usage_error(url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COUNTERSIGN_API_KEY", "k")
+    ended = CliRunner().invoke(app, ["list", "--url", url])
+    assert ended.exit_code == exits.USAGE
+    assert ended.stderr.startswith("countersign: --url (COUNTERSIGN_URL) must be ")
 
 
 def test_a_json_document_is_printable_ascii():
@@ -78,6 +92,17 @@ def test_the_workflow_is_short_and_uses_real_options():
     used = {word for word in words[2:] if word.startswith("-")}
     assert used <= known
     assert {"--wait", "--cvm", "-c"} <= used
+
+
+def test_the_page_names_commands_and_options_that_there_are():
+    page = PAGE.read_text()
+    commands = typer.main.get_command(app).commands
+    described = set(re.findall(r"countersign ([a-z]+)", page)) - {"is"}  # the name of the program in a sentence
+    own = {option for command in CLIENT for parameter in commands[command].params for option in parameter.opts}
+    own |= {option for parameter in commands["list"].params for option in parameter.secondary_opts}
+
+    assert described == CLIENT
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page)) <= own | {"--prepare-only", "--help"}
 
 
 def test_help_of_a_client_command_loads_nothing_heavy():
