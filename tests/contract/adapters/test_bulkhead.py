@@ -141,3 +141,15 @@ def test_what_fails_for_one_safe_is_no_reason_to_spare_others(headers: dict[str,
             with pytest.raises(Unreachable, match="HTTP 503"):
                 queue.pending(SAFE, 3)
         assert len(server.requests) == 2
+
+
+def test_the_transaction_service_of_one_chain_says_nothing_about_anothers():
+    with (
+        serving(lambda _: Say(429, b"{}", {"Retry-After": "30"})) as spared,
+        serving(lambda _: Say.json(EMPTY)) as fine,
+        queue_at(spared) as one,
+        queue_at(fine) as other,
+    ):
+        with pytest.raises(Unreachable, match="HTTP 429"):
+            one.pending(SAFE, 3)
+        assert other.pending(SAFE, 3) == []
