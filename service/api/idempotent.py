@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import BaseModel
 from starlette.datastructures import Headers
@@ -41,7 +41,6 @@ PARAMETER: Final[dict[str, Any]] = {
     "description": "1 to 255 printable ASCII characters: makes a repeat of this request safe for 24 hours",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
-Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _FORM: Final = re.compile(r"[ -~]{1,255}")
 _KEPT_HEADERS: Final = ("content-type", "location")
 
@@ -67,20 +66,6 @@ def fingerprint(method: str, target: str, body: bytes) -> bytes:
     return hashlib.sha256(head + body).digest()
 
 
-def first(check: Callable[..., None]) -> Callable[[Endpoint], Endpoint]:
-    """Have the values of an endpoint checked before its transaction begins: for what must ask somebody else.
-
-    Args:
-        check: takes the endpoint's arguments by name; raises ``Problem``.
-    """
-
-    def mark(endpoint: Endpoint) -> Endpoint:
-        endpoint.check_first = check  # type: ignore[attr-defined]  # read by ``idempotent``
-        return endpoint
-
-    return mark
-
-
 def idempotent(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
     """The endpoint, whose work is done once for each key.
 
@@ -88,12 +73,9 @@ def idempotent(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
         endpoint: answers a model or a response, and takes a ``Caller``, by whose database it does all it does.
         status: of its success.
     """
-    check_first = getattr(endpoint, "check_first", None)
 
     @wraps(endpoint)
     def run(**values: Any) -> Any:  # noqa: ANN401 - whatever the endpoint takes and answers
-        if check_first is not None:
-            check_first(**values)
         name, caller = next((name, value) for name, value in values.items() if isinstance(value, Caller))
         if caller.attempt is None:
             return endpoint(**values)

@@ -14,7 +14,6 @@ from starlette.responses import Response
 from service.api import cursors, webhook_bodies, webhook_schemas
 from service.api.deps import Caller, ManageDep, ReadDep
 from service.api.description import example, failures
-from service.api.idempotent import first
 from service.api.problems import (
     BODY_TOO_LARGE,
     INVALID_REQUEST,
@@ -30,14 +29,9 @@ from service.api.problems import (
     ProblemType,
     invalid,
 )
+from service.api.receivers import CheckedChange, CheckedEndpoint
 from service.api.route import ApiRoute
-from service.api.webhook_bodies import (
-    CreateEndpointBody,
-    DeliveriesQuery,
-    ReplayBody,
-    RotateSecretBody,
-    UpdateEndpointBody,
-)
+from service.api.webhook_bodies import DeliveriesQuery, ReplayBody, RotateSecretBody
 from service.api.webhook_schemas import (
     DeliveryList,
     DeliveryOut,
@@ -46,7 +40,6 @@ from service.api.webhook_schemas import (
     EndpointWithSecret,
     ReplayOut,
 )
-from service.domain.errors import AddressRefused
 from service.domain.webhook_signature import secret_of
 from service.store import webhook_endpoints, webhook_history
 from service.store.tables import WebhookEndpoint
@@ -105,17 +98,6 @@ def _found(row: WebhookEndpoint | None) -> WebhookEndpoint:
     return row
 
 
-def _check_url(caller: Caller, url: str) -> None:
-    try:
-        caller.parts.webhook_guard.check(url)
-    except AddressRefused as error:
-        raise invalid("#/url", error.detail.removeprefix("the URL ")) from None
-
-
-def _check_receiver(*, body: CreateEndpointBody, caller: Caller, **_: object) -> None:
-    _check_url(caller, body.url)
-
-
 def _chosen(secret: SecretStr | None) -> SecretStr:
     return secret or SecretStr(secret_of(secrets.token_bytes(_SECRET_BYTES)))
 
@@ -127,13 +109,9 @@ def _chosen(secret: SecretStr | None) -> SecretStr:
     responses=example(201, "NewWebhookEndpoint", "Created; the secret is shown this once", headers=["Location"])
     | failures(*_OF_BODY, WEBHOOK_ENDPOINT_EXISTS, TOO_MANY_WEBHOOK_ENDPOINTS),
 )
-@first(_check_receiver)
-def create(
-    body: Annotated[CreateEndpointBody, Body(openapi_examples=webhook_bodies.CREATE_EXAMPLES)],
-    caller: ManageDep,
-    response: Response,
-) -> EndpointWithSecret:
+def create(checked: CheckedEndpoint, caller: ManageDep, response: Response) -> EndpointWithSecret:
     """Have events sent to a URL from now on. Keep the secret of the answer: it is not shown again."""
+    body = checked.allowed()
     secret = _chosen(body.secret)
     new = NewEndpoint(body.url, secret, body.description, body.event_types)
     with _refusals():
@@ -174,15 +152,10 @@ def _read(caller: Caller, endpoint_id: str) -> WebhookEndpoint:
     responses=example(200, "PausedWebhookEndpoint", "The endpoint as it is now")
     | failures(*_OF_BODY, NOT_FOUND, WEBHOOK_ENDPOINT_EXISTS, WEBHOOK_ENDPOINT_DELETED, WEBHOOK_ENDPOINT_OF_FILE),
 )
-def update(
-    endpoint_id: EndpointId,
-    body: Annotated[UpdateEndpointBody, Body(openapi_examples=webhook_bodies.UPDATE_EXAMPLES)],
-    caller: ManageDep,
-) -> EndpointOut:
+def update(endpoint_id: EndpointId, checked: CheckedChange, caller: ManageDep) -> EndpointOut:
     """Change an endpoint, pause it, or let it go on. While it is paused its events are kept for it."""
+    body = checked.allowed()
     values: dict[str, Any] = body.model_dump(exclude_unset=True, exclude={"paused"})
-    if body.url is not None:
-        _check_url(caller, body.url)
     with _refusals():
         row = webhook_endpoints.change(caller.database, caller.workspace_id, endpoint_id, values, paused=body.paused)
     return webhook_schemas.endpoint(_found(row), caller.database.public_url)
