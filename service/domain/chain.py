@@ -189,8 +189,9 @@ class Observation:
         cursor: store it together with ``facts``; it never lies above ``view.final``.
         facts: logs of any contract, possibly known already (same transaction hash, block hash and log index).
         orphaned: known facts whose block is no longer canonical: keep them, but they prove nothing any more.
-        behind: final blocks not scanned yet; above 0 means look again at once.
+        behind: final blocks not scanned yet.
         detail: what was unusual, for the operator; ``None`` mostly.
+        moved: whether the cursor could be moved. If so, and something is left behind, look again at once.
     """
 
     view: ChainView
@@ -199,3 +200,4 @@ class Observation:
     orphaned: tuple[ChainFact, ...]
     behind: int
     detail: str | None = None
+    moved: bool = True

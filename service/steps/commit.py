@@ -83,8 +83,8 @@ def commit(
     return attempt.run(view.head)
 
 
-def _look_again(request: ChangeRequest, phala: Phala, clock: Clock) -> Advance | None:
-    """The end of an attempt without an answer, if it has one; ``None`` to go on.
+def _look_again(request: ChangeRequest, phala: Phala, clock: Clock) -> Outcome | None:
+    """What becomes of an attempt without an answer, if that is known; ``None`` to go on.
 
     Raises:
         Unreachable: the look failed. It is repeated for some time after the deadline: not seen is not a no.
@@ -99,6 +99,10 @@ def _look_again(request: ChangeRequest, phala: Phala, clock: Clock) -> Advance |
         detail = f"a commit was sent, and what became of it could not be seen: {fault.detail}"
         return stop(State.EXPIRED, Reason.DEADLINE_PASSED, detail)
     if found is None and now >= request.deadline_at:
+        attempted = request.commit_attempted_at
+        if attempted is not None and now < attempted + _SETTLING:
+            detail = "a commit was sent just before the deadline; its operation may be listed yet"
+            return Wait(_HEAD_SECONDS, Reason.PHALA_UNREACHABLE, detail)
         return stop(State.EXPIRED, Reason.DEADLINE_PASSED, "a commit was sent, and no operation of it was seen")
     return found
 

@@ -52,6 +52,7 @@ def observe(chain: Chain, cursor: Cursor | None, known: Sequence[ChainFact], max
         facts=facts,
         orphaned=_orphaned(chain, [fact for fact in known if fact.block.number > below], facts),
         behind=behind,
+        moved=moved != start,
         detail=detail or (f"catching up: {behind:,} of {gap:,} blocks left" if behind else None),
     )
 

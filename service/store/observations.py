@@ -220,7 +220,7 @@ def _values(lease: Lease, seen: Observation, contracts: list[str], interval_seco
         "head": seen.view.head.number,
         "final": seen.view.final.number,
         "said": seen.detail,
-        "seconds": 0.0 if seen.behind else float(interval_seconds),
+        "seconds": 0.0 if seen.behind and seen.moved else float(interval_seconds),
     }
 
 

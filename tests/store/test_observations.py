@@ -86,6 +86,12 @@ class TestCursor:
         _observe(database, behind=1)
         assert (rows.due_in(database, ChainCursor, rows.CHAIN_ID) or 0) <= 0
 
+    def test_a_chain_that_is_behind_and_got_nowhere_waits_like_any_other(self, database: Database):
+        lease = rows.lease(database, ChainCursor, rows.CHAIN_ID)
+        seen = Observation(ChainView(_block(9), _block(9)), Cursor(_block(1)), (), (), behind=8, moved=False)
+        observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW)
+        assert 25 < (rows.due_in(database, ChainCursor, rows.CHAIN_ID) or 0) <= 30
+
     def test_a_block_heard_of_while_reading_is_read_at_once(self, database: Database):
         lease = rows.lease(database, ChainCursor, rows.CHAIN_ID)
         observations.ring_chain(database, rows.CHAIN_ID)

@@ -98,10 +98,22 @@ class TestEnds:
     def test_the_deadline_ends_an_unanswered_attempt_only_after_a_look(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
     ) -> None:
-        outcome = run(unanswered(registered, deadline_at=NOW))
+        long_ago = NOW - timedelta(seconds=60)
+        outcome = run(unanswered(registered, deadline_at=NOW, commit_attempted_at=long_ago))
 
         assert_ended(outcome, State.EXPIRED, Reason.DEADLINE_PASSED)
         assert phala.calls == ["operations"]
+
+    def test_an_attempt_just_before_the_deadline_has_time_to_be_listed(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        late = unanswered(registered, deadline_at=NOW + timedelta(seconds=1))
+        clock.advance(seconds=2)
+        assert isinstance(run(late), Wait)
+        assert phala.commits == [], "past the deadline nothing is sent"
+
+        clock.advance(seconds=60)
+        assert_ended(run(late), State.EXPIRED, Reason.DEADLINE_PASSED)
 
     def test_past_the_deadline_a_look_that_fails_is_repeated_for_a_while(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock

@@ -287,6 +287,19 @@ class TestCatchingUp:
         assert facts == [early, late]
         assert looks == 5
 
+    def test_a_node_that_does_not_know_where_it_got_to_is_no_progress(self) -> None:
+        class Forgetful(FakeChain):
+            def block(self, number: int) -> Block | None:
+                return None if number == 50 else super().block(number)
+
+        chain = Forgetful()
+        chain.mine(empty=200)
+        seen = observe(chain, cursor_at(chain, 0), (), max_range=5)
+
+        assert seen.cursor.block.number == 0
+        assert seen.behind > 0
+        assert not seen.moved
+
     def test_it_says_how_far_it_got_until_it_caught_up(self, chain: FakeChain) -> None:
         cursor = cursor_at(chain, 0)
         chain.mine(empty=1202 + chain.depth - chain.view().head.number)
