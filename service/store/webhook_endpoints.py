@@ -1,7 +1,7 @@
 """Webhook endpoints: made over the API or by the workspace file, changed, rotated, disabled, deleted.
 
 Whoever deletes one locks its row against the key share lock of those who write deliveries for it, so that none is left
-behind. Locks are taken in one order: the endpoint, then its deliveries.
+behind. Locks are taken in one order: the endpoint, then its deliveries. Those who create are counted one by one.
 """
 
 import logging
@@ -27,6 +27,7 @@ from service.domain.webhooks import (
 )
 from service.store import events
 from service.store.database import Database
+from service.store.locks import lock_name
 from service.store.sealing import SealingError
 from service.store.tables import WebhookDelivery, WebhookEndpoint
 
@@ -75,6 +76,7 @@ def create(database: Database, workspace_id: str, new: NewEndpoint) -> WebhookEn
         UrlTaken, TooManyEndpoints: see there.
     """
     with _url_free(), database.transaction() as session:
+        lock_name(session, f"webhook endpoints:{workspace_id}")
         live = select(func.count()).where(
             WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.state != EndpointState.DELETED
         )
