@@ -41,12 +41,13 @@ MOST_APPS = 1_000
 BLOCKS = 100
 WARM_UP = 20
 FOREIGN = 20
-"""Contracts of others; in every block each of them emits one log with a topic of ours."""
+"""Contracts of others; each emits one log in every block: the first an event of a DstackApp, the others transfers."""
 
 NAIVE_SAMPLE = 300
 # CALLDATACOPY(0, 32, 32); LOG1(0, 32, CALLDATALOAD(0)): emits the second word under the topic of the first.
 EMITTER = "0x6020602060003760003560206000a100"
 HASH_ADDED = next(topic for topic, kind in TOPICS.items() if kind is FactKind.HASH_ADDED)
+TRANSFER = "0x" + Web3.keccak(text="Transfer(address,address,uint256)").hex().removeprefix("0x")
 ALLOWED_HASHES = "0x" + Web3.keccak(text="allowedComposeHashes(bytes32)")[:4].hex().removeprefix("0x")
 
 Figures = dict[str, float]
@@ -104,10 +105,13 @@ class Bed:
 
     def mine(self, block: int) -> None:
         """One block, in which each foreign contract emits a log."""
-        data = HASH_ADDED + f"{block:064x}"
+        topics = [HASH_ADDED, *[TRANSFER] * (len(self.emitters) - 1)]
         calls = [
-            ("eth_sendTransaction", [{"from": DEPLOYER.address, "to": to, "data": data, "gas": hex(60_000)}])
-            for to in self.emitters
+            (
+                "eth_sendTransaction",
+                [{"from": DEPLOYER.address, "to": to, "data": topic + f"{block:064x}", "gas": hex(60_000)}],
+            )
+            for to, topic in zip(self.emitters, topics, strict=True)
         ]
         batch = [
             {"jsonrpc": "2.0", "id": index, "method": method, "params": params}

@@ -174,7 +174,7 @@ class Deployment:
 
     def start_process(self, name: str, *, called: str | None = None) -> ManagedProcess:
         """Start one of ``PROCESSES`` and wait until it is ready; ``called`` names another one of the same kind."""
-        ready = answers(f"{self.url}/readyz") if name == "serve" else _always
+        ready = answers(f"{self.url}/readyz?scope=api") if name == "serve" else _always
         called = called or name
         process = ManagedProcess(
             called,

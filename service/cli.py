@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import settings as configuration
+from service.client import commands
 from service.domain.api_keys import Scope
-from service.logs import WithExtras
+from service.logs import JsonLines, WithExtras
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -63,12 +64,16 @@ key_app = typer.Typer(
 )
 app.add_typer(key_app, name="key")
 KeyArgument = Annotated[str, typer.Argument(help="Id of the key, key_...")]
+secrets_app = typer.Typer(help="Manage the secrets that the database holds.", no_args_is_help=True)
+app.add_typer(secrets_app, name="secrets")
+commands.register(app)
 
 
 def _load() -> Settings:
     settings = configuration.load()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(WithExtras("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    as_text = WithExtras("%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler.setFormatter(JsonLines() if settings.log_format == "json" else as_text)
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
@@ -170,6 +175,35 @@ def workspace_apply(
             raise SettingsError(f"workspace: webhooks.{number}.url: {error.detail}") from error
     workspace_id = workspaces.save(database_of(settings, pool_size=1), spec)
     typer.echo(json.dumps({"id": workspace_id, "slug": spec.slug}))
+
+
+@secrets_app.command("rotate")
+def secrets_rotate() -> None:
+    """Seal every stored secret again with the first of COUNTERSIGN_ENCRYPTION_KEYS. May be stopped and run again.
+
+    Needs COUNTERSIGN_DATABASE_URL, _ENCRYPTION_KEYS (the old keys too) and _FINGERPRINT_KEY. Exit code 1 when a secret
+    does not open; the others are done then.
+    """
+    from service.store.database import DatabaseFault, faults_in_one_line  # noqa: PLC0415
+    from service.store.rotation import Progress, rotate  # noqa: PLC0415
+    from service.wiring import database_of  # noqa: PLC0415
+
+    database = database_of(_load(), pool_size=1)
+    last: dict[str, Progress] = {}
+    try:
+        with faults_in_one_line():
+            for progress in rotate(database):
+                last[progress.column] = progress
+                typer.echo(f"{progress.column}: {progress.sealed} sealed again, {len(progress.faults)} do not open")
+    except DatabaseFault as fault:
+        raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be used: {fault}") from fault
+    finally:
+        database.engine.dispose()
+    faults = [line for progress in last.values() for line in progress.faults]
+    for line in faults:
+        typer.echo(f"countersign: {line}", err=True)
+    if faults:
+        raise typer.Exit(1)
 
 
 @key_app.command("create")
@@ -290,11 +324,19 @@ def main() -> None:
 
 
 def _guarded(command: Callable[[], object]) -> int:
-    from service.wiring import StartRefused  # noqa: PLC0415 - keeps --help quick
-
     try:
         command()
-    except (SettingsError, StartRefused) as error:
-        sys.stderr.write(f"countersign: {error}\n")
-        return EXIT_REFUSED
+    except SettingsError as error:
+        return _refused(error)
+    except Exception as error:
+        from service.wiring import StartRefused  # noqa: PLC0415 - slow to load: a command that ends well needs none
+
+        if not isinstance(error, StartRefused):
+            raise
+        return _refused(error)
     return 0
+
+
+def _refused(error: Exception) -> int:
+    sys.stderr.write(f"countersign: {error}\n")
+    return EXIT_REFUSED

@@ -102,8 +102,8 @@ class Chain(Protocol):
     def chain_id(self) -> int:
         """EIP-155 chain id."""
 
-    def view(self) -> ChainView:
-        """Head and final block, by the chain's finality setting."""
+    def view(self, also: int | None = None) -> ChainView:
+        """Head and final block, by the chain's finality setting; the block at one more height for the same price."""
 
     def block(self, number: int) -> Block | None:
         """The canonical block at a height, ``None`` above the head."""

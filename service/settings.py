@@ -128,6 +128,9 @@ class Settings(BaseSettings):
         default=5 * 86400, description="An endpoint whose deliveries all failed for so long is disabled"
     )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
+    log_format: str = Field(
+        default="text", pattern="^(text|json)$", description="`text` for people, `json` for one object per line"
+    )
 
     @field_validator("chains")
     @classmethod

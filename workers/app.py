@@ -11,6 +11,8 @@ from service.settings import Settings
 from workers.verbs import Verb
 
 SWEEP_TASK = "countersign.sweep"
+ROUND_TRIP_TASK = "countersign.round_trip"
+ROUND_TRIP_SECONDS = 15.0
 
 
 def make_app(settings: Settings) -> Celery:
@@ -46,9 +48,20 @@ def make_app(settings: Settings) -> Celery:
                 "schedule": settings.sweep_seconds,
                 "options": {"queue": Verb.SWEEP.value, "expires": max(settings.sweep_seconds, 1) * 3},
             }
-        },
+        }
+        | {f"round trip of {verb}": _round_trip(verb) for verb in Verb},
         beat_scheduler="celery.beat:Scheduler",
         beat_max_loop_interval=max(settings.sweep_seconds, 1),
         timezone="UTC",
     )
     return app
+
+
+def _round_trip(verb: Verb) -> dict[str, object]:
+    """A message through a queue, by which a stalled consumer is found."""
+    return {
+        "task": ROUND_TRIP_TASK,
+        "schedule": ROUND_TRIP_SECONDS,
+        "args": [verb.value],
+        "options": {"queue": verb.value, "expires": ROUND_TRIP_SECONDS * 2},
+    }

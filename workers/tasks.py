@@ -17,7 +17,7 @@ from service.store import heartbeats, idempotency, leases, outbox
 from service.store.tables import ChainCursor, ChangeRequest, Proposal
 from service.wiring import WorkerParts
 from workers import serve
-from workers.app import SWEEP_TASK
+from workers.app import ROUND_TRIP_TASK, SWEEP_TASK
 from workers.verbs import PROPOSAL_VERBS, REQUEST_VERBS, Verb
 
 SWEEP_LIMIT = 500
@@ -59,6 +59,10 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
     def sweep() -> None:
         heartbeats.beat(parts().database, process, "worker")
         sweep_once(parts(), bell)
+
+    @app.task(name=ROUND_TRIP_TASK)  # type: ignore[untyped-decorator]  # likewise
+    def round_trip(queue: str) -> None:
+        heartbeats.served(parts().database, queue)
 
     @app.task(name=REQUEST_TASK)  # type: ignore[untyped-decorator]  # likewise
     def request(request_id: str) -> None:

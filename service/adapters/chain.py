@@ -84,12 +84,15 @@ class JsonRpcChain:
         """
         return self._endpoints.served_chain_id()
 
-    def view(self) -> ChainView:
+    def view(self, also: int | None = None) -> ChainView:
         """Head and final block, in one HTTP request per endpoint where the head moved as far as it did the last time.
 
         With several endpoints they are the highest that as many as must agree have in their chain.
+
+        Args:
+            also: one more height to tell the block of, unless it lies above the head.
         """
-        return self._heads.view()
+        return self._heads.view(also)
 
     def block(self, number: int) -> Block | None:
         """The canonical block at a height, ``None`` above the head."""

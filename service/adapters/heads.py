@@ -1,7 +1,7 @@
 """Head and final block of a chain, in one HTTP request per endpoint on most ticks."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.adapters.chain_shapes import block_of
@@ -55,17 +55,20 @@ class Heads:
         self._seen: ChainView | None = None
         self._stride = 1
 
-    def view(self) -> ChainView:
+    def view(self, also: int | None = None) -> ChainView:
         """Head and final block: the highest that as many endpoints as must agree have in their chain.
 
         So neither one that lags nor one that boasts decides.
+
+        Args:
+            also: one more height to tell the block of, unless it lies above the head, and as many agree.
         """
         seen = self._seen
         doubts = _Doubts()
         if isinstance(self._finality, Confirmations):
-            view = self._view_by_depth(self._finality.blocks, seen, doubts)
+            view = self._view_by_depth(self._finality.blocks, also, seen, doubts)
         else:
-            view = self._view_by_tag(str(self._finality), doubts)
+            view = self._view_by_tag(str(self._finality), also, doubts)
         if seen is not None and view.head.number > seen.head.number:
             self._stride = view.head.number - seen.head.number
         self._seen = view
@@ -80,38 +83,40 @@ class Heads:
 
         return self._endpoints.agreed(ask)
 
-    def _view_by_tag(self, tag: str, doubts: _Doubts) -> ChainView:
+    def _view_by_tag(self, tag: str, also: int | None, doubts: _Doubts) -> ChainView:
+        lower = () if also is None else (also,)
+
         def ask(endpoint: RpcEndpoint) -> ChainView:
-            head, final = endpoint.batch(_by("latest"), _by(tag))
+            head, final, *told = endpoint.batch(_by("latest"), _by(tag), *(_by(hex(number)) for number in lower))
             view = ChainView(_some_block(endpoint, head), _some_block(endpoint, final))
             if view.final.number > view.head.number:
                 raise endpoint.nonsense("a final block above its head")
-            return view
+            return replace(view, also=_told_below(endpoint, view.head, lower, told).get(also or 0))
 
         answers = self._endpoints.each(ask)
         views = [view for _, view in answers.given]
         if len(views) >= self._endpoints.agreement and views.count(views[0]) == len(views):
             return views[0]
         doubts.note(answers)
-        known = {endpoint: {b.number: b for b in (view.head, view.final)} for endpoint, view in answers.given}
-        head = self._top([_Sight(endpoint, view.head, known[endpoint]) for endpoint, view in answers.given], doubts)
+        known = {
+            endpoint: {b.number: b for b in (view.head, view.final, view.also) if b} for endpoint, view in answers.given
+        }
+        sights = [_Sight(endpoint, view.head, known[endpoint]) for endpoint, view in answers.given]
+        head = self._top(sights, doubts)
         final = self._top([_Sight(endpoint, view.final, known[endpoint]) for endpoint, view in answers.given], doubts)
         if final.number > head.number:  # where the endpoints that have it do not agree on what came after
             raise self._endpoints.undecided(doubts.faults)
-        return ChainView(head, final)
+        return ChainView(head, final, self._known(also, head, sights))
 
-    def _view_by_depth(self, depth: int, seen: ChainView | None, doubts: _Doubts) -> ChainView:
+    def _view_by_depth(self, depth: int, also: int | None, seen: ChainView | None, doubts: _Doubts) -> ChainView:
         """Ask for the head together with the block that is final if the head moved as far as the last time."""
         guess = None if seen is None else max(0, seen.head.number + self._stride - depth)
+        lower = [number for number in (guess, also) if number is not None]
 
         def ask(endpoint: RpcEndpoint) -> _Sight:
-            head, *guessed = endpoint.batch(_by("latest"), *([] if guess is None else [_by(hex(guess))]))
+            head, *told = endpoint.batch(_by("latest"), *(_by(hex(number)) for number in lower))
             top = _some_block(endpoint, head)
-            known = {top.number: top}
-            if guess is not None and guess < top.number and not isinstance(guessed[0], RpcFault):
-                below = _block_at(endpoint, guessed[0], guess)
-                known |= {} if below is None else {guess: below}
-            return _Sight(endpoint, top, known)
+            return _Sight(endpoint, top, {top.number: top} | _told_below(endpoint, top, lower, told))
 
         answers = self._endpoints.each(ask)
         doubts.note(answers)
@@ -119,13 +124,21 @@ class Heads:
         for head in self._tops(sights, doubts):
             number = max(0, head.number - depth)
             if number == head.number:
-                return ChainView(head, head)
-            if seen is not None and head == seen.head:
-                return seen  # a block's hash fixes every block below it
+                return ChainView(head, head, self._known(also, head, sights))
+            if seen is not None and head == seen.head:  # a block's hash fixes every block below it
+                return ChainView(head, seen.final, self._known(also, head, sights))
             final = self._below(head, number, sights, doubts)
             if final is not None:
-                return ChainView(head, final)
+                return ChainView(head, final, self._known(also, head, sights))
         raise self._endpoints.undecided(doubts.faults)
+
+    def _known(self, number: int | None, head: Block, sights: Sequence[_Sight]) -> Block | None:
+        """The block at a height, if as many as must agree told it already and have the head in their chains."""
+        if number is None:
+            return None
+        having = [sight for sight in sights if sight.known.get(head.number) == head]
+        block, votes = _most_frequent(number, having)
+        return block if votes >= self._endpoints.agreement else None
 
     def _below(self, head: Block, height: int, sights: Sequence[_Sight], doubts: _Doubts) -> Block | None:
         """The block at a height of the endpoints whose chains hold the head.
@@ -190,6 +203,16 @@ def _most_frequent(height: int, sights: Sequence[_Sight]) -> tuple[Block | None,
 
 def _by(which: str) -> Call:
     return Call("eth_getBlockByNumber", [which, False])
+
+
+def _told_below(endpoint: RpcEndpoint, top: Block, numbers: Sequence[int], told: Sequence[Result]) -> dict[int, Block]:
+    """The blocks below its top that an endpoint told when it was asked for these heights."""
+    below = {
+        number: _block_at(endpoint, result, number)
+        for number, result in zip(numbers, told, strict=True)
+        if number < top.number and not isinstance(result, RpcFault)
+    }
+    return {number: block for number, block in below.items() if block is not None}
 
 
 def _block_below(endpoint: RpcEndpoint, number: int) -> Block:

@@ -220,6 +220,6 @@ ANSWERS: Final[dict[str, Any]] = {
     "NewApiKey": {**API_KEY, "last_used_at": None, "key": "csk_..."},
     "Chains": CHAINS,
     "Alive": {"status": "ok"},
-    "Ready": {"status": "ready"},
+    "Ready": {"status": "ready", "parts": {"database": "ok: migrated", "queue:commit": "ok: last round trip 4 s ago"}},
     "ProblemPage": section(NOT_FOUND),
 }

@@ -266,6 +266,13 @@ NOT_MIGRATED: Final = ProblemType(
     "The database answers, but its tables are not those of this version of the service.",
     "The operator runs `countersign migrate`.",
 )
+NOT_READY: Final = ProblemType(
+    "not_ready",
+    503,
+    "A part of the service stands still",
+    "The API answers, but a part behind it gave no sign of life for too long; `detail` names each.",
+    "The operator looks at the named parts; requests are stored and go on when the part is back.",
+)
 PROBLEMS: Final[tuple[ProblemType, ...]] = (
     MALFORMED_JSON,
     UNAUTHORIZED,
@@ -298,6 +305,7 @@ PROBLEMS: Final[tuple[ProblemType, ...]] = (
     INTERNAL_ERROR,
     UNAVAILABLE,
     NOT_MIGRATED,
+    NOT_READY,
 )
 
 

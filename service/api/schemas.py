@@ -267,7 +267,7 @@ class EventList(_Answer):
 class Health(_Answer):
     """An answer to a probe."""
 
-    status: Literal["ok", "ready"]
+    status: Literal["ok", "ready", "degraded"]
 
 
 class ApiKeyOut(_Answer):
@@ -341,3 +341,9 @@ class ChainList(_Answer):
     """The configured chains, by id."""
 
     items: list[ChainStatus]
+
+
+class Readiness(Health):
+    """An answer to the probe of readiness, with what each part does. Parts that only degrade do not fail it."""
+
+    parts: dict[str, str]

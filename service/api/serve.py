@@ -34,6 +34,7 @@ def server(app: FastAPI, *, host: str, port: int, log_level: str = "info") -> uv
         host=host,
         port=port,
         log_level=log_level.lower(),
+        log_config=None,  # its lines have the form of all others
         access_log=False,
         server_header=False,
         ws="none",

@@ -43,10 +43,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ChainView:
-    """The two blocks a decision rests on: the newest, and the newest that is final."""
+    """The two blocks a decision rests on: the newest, and the newest that is final.
+
+    Attributes:
+        also: the canonical block at the height that was asked about besides, ``None`` when that is not known from here.
+    """
 
     head: Block
     final: Block
+    also: Block | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,12 @@ MAX_RANGES: Final = 10
 """Ranges read in one look; a longer gap is caught up over several looks."""
 
 CURSOR_STRIDE: Final = 32
-"""Final blocks after which the cursor's block moves. Before it does, it is seen to stand, which costs a request, and
-everything above it is read once more."""
+"""Final blocks after which the cursor's block moves. Before it does, it is seen to stand, and everything above it is
+read once more."""
+
+LOOKED_AT_WITHIN: Final = 8
+"""Final blocks before that when the cursor's block begins to come with each view; after a longer leap of the final
+block it costs a request of its own."""
 
 READ_AGAIN: Final = 4
 """Final blocks that each look reads again, besides all that are not final: behind one URL the node that answers for
@@ -34,7 +38,7 @@ def observe(chain: Chain, cursor: Cursor | None, known: Sequence[ChainFact], max
     Raises:
         CountersignError: a retryable fault; nothing is lost, the cursor did not move.
     """
-    view = chain.view()
+    view = chain.view(_looked_at_soon(cursor))
     start, detail = (Cursor(view.final), None) if cursor is None else _standing(chain, cursor, view)
     below = _read_again_above(start)
     last = min(view.head.number, below + max_range * MAX_RANGES)
@@ -52,12 +56,19 @@ def observe(chain: Chain, cursor: Cursor | None, known: Sequence[ChainFact], max
     )
 
 
+def _looked_at_soon(cursor: Cursor | None) -> int | None:
+    """The height of the cursor's block when it is about to be looked at."""
+    if cursor is None or cursor.read - cursor.block.number < CURSOR_STRIDE - LOOKED_AT_WITHIN:
+        return None
+    return cursor.block.number
+
+
 def _standing(chain: Chain, cursor: Cursor, view: ChainView) -> tuple[Cursor, str | None]:
     """The cursor to read on from: itself, its block alone when that had to be looked at, or one further back."""
     number = cursor.block.number
     if view.final.number - number < CURSOR_STRIDE:
         return cursor, None
-    if chain.block(number) == cursor.block:
+    if cursor.block == (view.also or chain.block(number)):
         return replace(cursor, read_to=None), None
     back = chain.block(max(0, number - DEEP_REORG_BLOCKS))
     if back is None:

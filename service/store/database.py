@@ -1,17 +1,21 @@
 """The database as the rest of the store uses it: one engine, explicit transactions, ids, the sealer."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, LiteralString, Self, cast
 
 import psycopg
-from sqlalchemy import ClauseElement, Connection, Engine, create_engine
+from sqlalchemy import ClauseElement, Connection, Engine, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from service.domain.ids import public_id
 from service.store.sealing import Sealer
@@ -30,6 +34,10 @@ CONNECTION: Final[Mapping[str, str | int]] = {
 """How every connection is made."""
 
 
+IDLE_SECONDS: Final = 3.0
+"""What is used again sooner is not asked whether it lives: that is a round trip more for each transaction."""
+
+
 class DatabaseFault(Exception):
     """The database does not answer or refuses; the message is the driver's first line, without address or password."""
 
@@ -43,25 +51,49 @@ def faults_in_one_line() -> Iterator[None]:
         raise DatabaseFault(str(getattr(error, "orig", error)).strip().splitlines()[0]) from error
 
 
-def make_engine(database_url: str, *, pool_size: int = 10) -> Engine:
+def make_engine(database_url: str, *, pool_size: int = 10, idle_seconds: float = IDLE_SECONDS) -> Engine:
     """An engine for PostgreSQL through psycopg.
 
     Args:
         database_url: ``postgresql://user:password@host:port/name``; the driver is added when none is named.
         pool_size: connections kept; as many again may be opened for a burst.
+        idle_seconds: a connection that lay idle for longer is asked whether it lives before it is used.
     """
     url = database_url
     for prefix in ("postgresql://", "postgres://"):
         if url.startswith(prefix):
             url = "postgresql+psycopg://" + url.removeprefix(prefix)
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_pre_ping=True,
         hide_parameters=True,  # an error's text goes to logs; parameters hold what users and upstreams sent
         connect_args=dict(CONNECTION),
     )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", partial(_ask_the_idle, engine, idle_seconds))
+    return engine
+
+
+def _note_use(_: object, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _ask_the_idle(
+    engine: Engine, idle_seconds: float, connection: DBAPIConnection, record: ConnectionPoolEntry, _: object
+) -> None:
+    """Whether a connection that lay idle still lives.
+
+    Raises:
+        sqlalchemy.exc.InvalidatePoolError: it does not, so that the pool makes new ones.
+    """
+    used_at = record.info.get("used_at")
+    if used_at is None or time.monotonic() - used_at < idle_seconds:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except psycopg.Error as error:
+        raise InvalidatePoolError from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +162,8 @@ class Database:
             rows = connection.execute(statement.sql, {**statement.constants, **parameters}).fetchall()
             connection.autocommit = False
         except psycopg.Error as error:
+            if connection.broken:
+                self.engine.dispose()  # what the server closed is seldom one connection alone
             pooled.invalidate()
             raise OperationalError(None, None, error) from error
         finally:

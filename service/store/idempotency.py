@@ -20,7 +20,10 @@ from service.store.database import Database
 from service.store.tables import IdempotentAnswer
 
 KEPT: Final = timedelta(hours=24)
-_PURPOSE: Final = "idempotent_answer"
+ANSWER: Final = "idempotent_answer"
+"""What answers are sealed for."""
+ANSWER_ID: Final = IdempotentAnswer.workspace_id + "/" + IdempotentAnswer.key
+"""What each is bound to, as ``Attempt.row_id`` has it."""
 _BATCH: Final = 5_000
 _PRIMARY_KEY: Final = "pk_idempotent_answers"
 _KEEP = insert(IdempotentAnswer.__table__)  # type: ignore[arg-type]  # a table, as Core takes it
@@ -108,7 +111,7 @@ def _kept(database: Database, inside: Database, attempt: Attempt) -> Answer | No
         return None
     if not hmac.compare_digest(bytes(row.fingerprint), attempt.fingerprint):
         raise Mismatch
-    content = database.sealer.open(row.answer_sealed, purpose=_PURPOSE, row_id=attempt.row_id)
+    content = database.sealer.open(row.answer_sealed, purpose=ANSWER, row_id=attempt.row_id)
     headers, body = json.loads(content.get_secret_value())
     return Answer(row.status, headers, body, replayed=True)
 
@@ -120,7 +123,7 @@ def _keep(database: Database, inside: Database, attempt: Attempt, answer: Answer
         "key": attempt.key,
         "fingerprint": attempt.fingerprint,
         "status": answer.status,
-        "answer_sealed": database.sealer.seal(content, purpose=_PURPOSE, row_id=attempt.row_id),
+        "answer_sealed": database.sealer.seal(content, purpose=ANSWER, row_id=attempt.row_id),
     }
     with inside.transaction() as session:
         session.execute(_KEEP, values)

@@ -16,12 +16,13 @@ from service.store import leases
 from service.store.leases import Lease, held
 from service.store.tables import ChangeRequest, Proposal, SafeTransaction
 
-_MEMBER_STATES = [state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED)]
+IS_MEMBER = ChangeRequest.state.in_([state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED)])
+"""Condition that a change request that joined a proposal still waits for it."""
 
 
 def members_of(proposal_id: str) -> ColumnElement[bool]:
     """Condition that a change request joined the proposal and still waits for it."""
-    return and_(ChangeRequest.proposal_id == proposal_id, ChangeRequest.state.in_(_MEMBER_STATES))
+    return and_(ChangeRequest.proposal_id == proposal_id, IS_MEMBER)
 
 
 def has_members(session: Session, proposal_id: str) -> bool:
@@ -68,8 +69,9 @@ def approve(session: Session, proposal: Proposal) -> None:
         SafeTransaction.kind == SafeTransactionKind.APPROVAL.value,
         SafeTransaction.state.in_([state.value for state in LIVE_SAFE_TRANSACTION]),
     )
+    due = bool(session.scalar(select(left)))
     proposal.queue_due_at = None
-    _become(proposal, ProposalState.APPROVED, due=bool(session.scalar(select(left))))
+    _become(proposal, ProposalState.APPROVED, due=due)
 
 
 def _become(proposal: Proposal, state: ProposalState, *, due: bool) -> None:

@@ -4,23 +4,20 @@ import itertools
 from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, Select, and_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from service.domain.snapshots import LIVE_PROPOSAL, LIVE_SAFE_TRANSACTION, SafeTransactionKind, SafeTransactionState
 from service.store.locks import lock_name
 from service.store.tables import Proposal, SafeTransaction
 
 
-def held_by_others(row: Proposal) -> Select[int]:
-    """Nonces of a proposal's Safe that other live proposals hold, of whatever workspace."""
+def held_by_others(row: Proposal | type[Proposal]) -> Select[int]:
+    """Nonces of a proposal's Safe that other live proposals hold, of whatever workspace; of the class, correlated."""
+    other = aliased(Proposal)
     return (
         select(SafeTransaction.nonce)
-        .join(Proposal, SafeTransaction.proposal_id == Proposal.id)
-        .where(
-            _live_approvals(row),
-            Proposal.state.in_([state.value for state in LIVE_PROPOSAL]),
-            Proposal.id != row.id,
-        )
+        .join(other, SafeTransaction.proposal_id == other.id)
+        .where(_live_approvals(row), other.state.in_([state.value for state in LIVE_PROPOSAL]), other.id != row.id)
     )
 
 
@@ -41,7 +38,7 @@ def take_free(session: Session, row: Proposal, chain_nonce: int, occupied: Colle
     return nonce
 
 
-def _live_approvals(row: Proposal) -> ColumnElement[bool]:
+def _live_approvals(row: Proposal | type[Proposal]) -> ColumnElement[bool]:
     return and_(
         SafeTransaction.chain_id == row.chain_id,
         SafeTransaction.safe == row.safe,

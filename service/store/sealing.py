@@ -44,13 +44,18 @@ class Sealer:
         self._active = next(iter(keys))
         self._fingerprint_key = fingerprint_key
 
+    @property
+    def active_prefix(self) -> bytes:
+        """What every value starts with that was sealed by the first key."""
+        return self._active.encode() + b"\0"
+
     def seal(self, secret: SecretStr, *, purpose: str, row_id: str) -> bytes:
         """Ciphertext of a secret for one column (``purpose``) of one row."""
         nonce = os.urandom(_NONCE_BYTES)
         ciphertext = self._ciphers[self._active].encrypt(
             nonce, secret.get_secret_value().encode(), _context(purpose, row_id)
         )
-        return self._active.encode() + b"\0" + nonce + ciphertext
+        return self.active_prefix + nonce + ciphertext
 
     def open(self, sealed: bytes, *, purpose: str, row_id: str) -> SecretStr:
         """The secret again.

@@ -3,19 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ScalarSelect, func, or_, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
 from service.domain import snapshots as domain
 from service.domain.alerts import Alert, AlertCode
 from service.domain.calls import SafeCall
 from service.domain.chain import Block, ChainFact, FactKind
+from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.states import State
 from service.store import nonces, tables
 from service.store.database import Database
-from service.store.membership import members_of
+from service.store.membership import IS_MEMBER
 from service.store.tokens import TOKEN
+
+_MEMBER = func.json_build_array(tables.ChangeRequest.id, IS_MEMBER)
 
 
 def change_request(
@@ -76,16 +80,27 @@ def change_request(
 
 def workspace_policy(session: Session, workspace_id: str) -> domain.WorkspacePolicy:
     """The tenant's settings."""
-    row = session.get_one(tables.Workspace, workspace_id)
-    safes = select(tables.RegisteredSafe).where(tables.RegisteredSafe.workspace_id == workspace_id)
-    apps = select(tables.ExternalApp).where(tables.ExternalApp.workspace_id == workspace_id)
+    row = session.execute(
+        select(
+            tables.Workspace.allow_without_approval,
+            tables.Workspace.run_deadline_seconds,
+            _contracts(tables.RegisteredSafe),
+            _contracts(tables.ExternalApp),
+        ).where(tables.Workspace.id == workspace_id)
+    ).one()
+    allow_without_approval, run_deadline_seconds, safes, external_apps = row
     return domain.WorkspacePolicy(
-        id=row.id,
-        allow_without_approval=row.allow_without_approval,
-        run_deadline_seconds=row.run_deadline_seconds,
-        safes=frozenset((safe.chain_id, safe.address) for safe in session.scalars(safes)),
-        external_apps=frozenset((app.chain_id, app.address) for app in session.scalars(apps)),
+        id=workspace_id,
+        allow_without_approval=allow_without_approval,
+        run_deadline_seconds=run_deadline_seconds,
+        safes=frozenset((chain_id, address) for chain_id, address in safes or ()),
+        external_apps=frozenset((chain_id, address) for chain_id, address in external_apps or ()),
     )
+
+
+def _contracts(table: type[tables.RegisteredSafe] | type[tables.ExternalApp]) -> ScalarSelect[Any]:
+    each = func.json_build_array(table.chain_id, table.address)
+    return select(func.json_agg(each)).where(table.workspace_id == tables.Workspace.id).scalar_subquery()
 
 
 def proposal(session: Session, proposal_id: str) -> domain.Proposal:
@@ -94,16 +109,19 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
     Raises:
         sqlalchemy.exc.NoResultFound: there is none.
     """
-    row = session.get_one(tables.Proposal, proposal_id)
+    row, joined, held_nonces = session.execute(
+        select(
+            tables.Proposal,
+            select(func.json_agg(aggregate_order_by(_MEMBER, tables.ChangeRequest.id)))
+            .where(tables.ChangeRequest.proposal_id == tables.Proposal.id)
+            .scalar_subquery(),
+            func.array(nonces.held_by_others(tables.Proposal).scalar_subquery()),
+        ).where(tables.Proposal.id == proposal_id)
+    ).one()
     transactions = session.scalars(
         select(tables.SafeTransaction)
         .where(tables.SafeTransaction.proposal_id == proposal_id)
         .order_by(tables.SafeTransaction.position)
-    ).all()
-    joined = session.execute(
-        select(tables.ChangeRequest.id, members_of(proposal_id))
-        .where(tables.ChangeRequest.proposal_id == proposal_id)
-        .order_by(tables.ChangeRequest.id)
     ).all()
     return domain.Proposal(
         id=row.id,
@@ -116,7 +134,7 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         safe=row.safe,
         transaction=_newest(transactions, domain.SafeTransactionKind.APPROVAL),
         rejection=_newest(transactions, domain.SafeTransactionKind.REJECTION),
-        members=tuple(request_id for request_id, waits in joined if waits),
+        members=tuple(request_id for request_id, waits in joined or () if waits),
         attempts=row.attempts,
         detail=row.detail,
         alerts=tuple(Alert(AlertCode(one["code"]), one["message"]) for one in row.alerts),
@@ -124,8 +142,9 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         news_at=row.news_at,
         queue_due_at=row.queue_due_at,
         delegate_checked_at=row.delegate_checked_at,
-        held_nonces=frozenset() if row.safe is None else frozenset(session.scalars(nonces.held_by_others(row))),
-        former=tuple(request_id for request_id, waits in joined if not waits),
+        held_nonces=frozenset(held_nonces),
+        former=tuple(request_id for request_id, waits in joined or () if not waits),
+        fault=None if row.fault is None else Reason(row.fault),
     )
 
 

@@ -61,7 +61,8 @@ def publish(database: Database, lease: Lease, news: News, now: datetime) -> None
 
 
 def _give_back_if_cancelled(session: Session, lease: Lease) -> bool:
-    row = session.scalars(select(ChangeRequest).where(held(lease)).with_for_update(key_share=True)).one_or_none()
+    asked = select(ChangeRequest.cancel_requested_at, ChangeRequest.commit_attempted_at).where(held(lease))
+    row = session.execute(asked.with_for_update(key_share=True)).one_or_none()
     if row is None or row.cancel_requested_at is None or row.commit_attempted_at is not None:
         return False
     session.execute(update(ChangeRequest).where(held(lease)).values(**given_back(func.clock_timestamp())))

@@ -1,14 +1,18 @@
 """Connections, transactions, names that are held, and signs of life."""
 
+from contextlib import ExitStack, closing
+
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service.store import heartbeats
-from service.store.database import Database, make_engine
+from service.store.database import Database, Prepared, make_engine
 from service.store.locks import leadership, lock_name
 from service.store.tables import Heartbeat
 from tests.support import rows
+from tests.support.postgres import NewDatabase
 from tests.support.threads import in_background, wait_until, wait_until_blocked
 
 
@@ -20,6 +24,54 @@ def test_every_form_of_the_url_leads_to_the_same_driver(database_url: str, schem
     assert engine.dialect.driver == "psycopg"
     assert ":" not in repr(engine).split("@")[0].removeprefix("Engine(postgresql+psycopg://countersign:***")
     engine.dispose()
+
+
+def _lose_connections(database_url: str) -> None:
+    """End every session of the database but this one, as a restart of the server does."""
+    with closing(psycopg.connect(database_url)) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def _use(engine: Engine, connections: int) -> None:
+    with ExitStack() as stack:
+        for _ in range(connections):
+            assert stack.enter_context(engine.connect()).scalar(text("SELECT 1")) == 1
+
+
+def test_a_connection_that_lay_idle_is_asked_whether_it_lives(empty_database: NewDatabase):
+    with empty_database() as url:
+        engine = make_engine(url, idle_seconds=0)
+        _use(engine, 3)
+        _lose_connections(url)
+        _use(engine, 3)
+        engine.dispose()
+
+
+def test_when_a_connection_in_use_is_lost_the_others_are_not_used_either(empty_database: NewDatabase):
+    with empty_database() as url:
+        engine = make_engine(url, idle_seconds=3600)
+        _use(engine, 3)
+        _lose_connections(url)
+        with pytest.raises(OperationalError):
+            _use(engine, 1)
+        _use(engine, 3)
+        engine.dispose()
+
+
+def test_nor_are_they_when_it_is_a_statement_past_the_orm_that_finds_out(empty_database: NewDatabase):
+    statement = Prepared("SELECT 1", {})
+    with empty_database() as url:
+        engine = make_engine(url, idle_seconds=3600)
+        lost = Database(engine, rows.sealer())
+        _use(engine, 3)
+        _lose_connections(url)
+        with pytest.raises(OperationalError):
+            lost.execute(statement, {})
+        assert lost.execute(statement, {}) == [(1,)]
+        engine.dispose()
 
 
 def test_a_transaction_is_all_or_nothing(database: Database):

@@ -92,6 +92,7 @@ START: dict[str, Callable[[Settings], object]] = {
     "migrate": lambda settings: settings.need("database_url"),
     "workspace apply": wiring.database_of,
     "key": wiring.database_of,
+    "secrets rotate": wiring.database_of,
 }
 """What each command makes before it does anything, and asks its settings by."""
 

@@ -103,10 +103,12 @@ class FakeChain(Faulty):
 
     # the port
 
-    def view(self) -> ChainView:
+    def view(self, also: int | None = None) -> ChainView:
         def effect() -> ChainView:
-            head = len(self._blocks) - 1
-            return ChainView(self._blocks[head - self.lag].block, self._blocks[max(0, head - self.depth)].block)
+            newest = len(self._blocks) - 1
+            head, final = self._blocks[newest - self.lag].block, self._blocks[max(0, newest - self.depth)].block
+            below = self._blocks[also].block if also is not None and also <= head.number else None
+            return ChainView(head, final, below)
 
         return self._call("view", effect)
 

@@ -1,14 +1,17 @@
 """Routes for whoever runs the service, and the pages behind the types of problems."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from service.api.description import example, failures
 from service.api.problem_pages import section
-from service.api.problems import NOT_FOUND, NOT_MIGRATED, PROBLEMS, UNAVAILABLE, Problem
-from service.api.schemas import Health
-from service.store import migrate
+from service.api.problems import NOT_FOUND, NOT_MIGRATED, NOT_READY, PROBLEMS, UNAVAILABLE, Problem
+from service.api.schemas import Health, Readiness
+from service.store import migrate, readiness
+from service.store.readiness import Condition, Part
 
 router = APIRouter(tags=["service"])
 _PAGES = {kind.slug: kind for kind in PROBLEMS}
@@ -23,13 +26,25 @@ def healthz() -> Health:
 @router.get(
     "/readyz",
     summary="Readiness",
-    responses=example(200, "Ready", "Requests can be served") | failures(UNAVAILABLE, NOT_MIGRATED),
+    responses=example(200, "Ready", "Requests are served") | failures(UNAVAILABLE, NOT_MIGRATED, NOT_READY),
 )
-def readyz(request: Request) -> Health:
-    """Answer whether the database is reachable and migrated to this version."""
-    if not migrate.is_at_head(request.app.state.parts.database.engine):
+def readyz(request: Request, scope: Literal["all", "api"] = "all") -> Readiness:
+    """Answer whether every part goes on; with `scope=api` only whether this API can serve (for a load balancer)."""
+    database = request.app.state.parts.database
+    if not migrate.is_at_head(database.engine):
         raise Problem(NOT_MIGRATED, f"{NOT_MIGRATED.meaning} {NOT_MIGRATED.remedy}")
-    return Health(status="ready")
+    parts = [Part("database", Condition.OK, "migrated")]
+    if scope == "all":
+        parts += readiness.look(database)
+    failing, degraded = (_named(parts, one) for one in (Condition.FAILING, Condition.DEGRADED))
+    if failing:
+        raise Problem(NOT_READY, f"Failing: {failing}." + (f" Degraded only: {degraded}." if degraded else ""))
+    shown = {part.name: f"{part.condition}: {part.detail}" for part in parts}
+    return Readiness(status="degraded" if degraded else "ready", parts=shown)
+
+
+def _named(parts: list[Part], condition: Condition) -> str:
+    return ", ".join(f"{part.name} ({part.detail})" for part in parts if part.condition is condition)
 
 
 @router.get(

@@ -237,9 +237,31 @@ def test_a_block_that_matches_nothing_takes_two_requests_to_each_endpoint(finali
             for node in nodes:
                 node.height += 1
                 node.requests = 0
-            view = chain.view()
+            view = chain.view(70)
+            assert view.also == nodes[0].block(70)
             chain.facts(view.final.number, view.head.number)
             assert [node.requests for node in nodes] == [2, 2, 2]
+
+
+@both_finalities
+@every_place
+def test_one_of_three_that_lies_about_one_more_block_is_outvoted(place: int, finality: Finality):
+    honest = [Node(height=101), Node(height=100)]
+
+    def other_below(_method: str, params: list[Any]) -> object:
+        return (
+            {"number": params[0], "hash": "0x" + "f" * 64}
+            if params[0] == hex(70)
+            else honest[0].answer(_method, params)
+        )
+
+    with chain_of(*placed(saying(other_below), honest, place), agreement=2, finality=finality) as chain:
+        for _ in range(3):
+            assert chain.view(70).also in (None, honest[0].block(70))
+    with chain_of(Node(), Node(branch="b"), Node(), agreement=2, finality=finality) as chain:
+        assert chain.view(70).also == Node().block(70)
+    with chain_of(Node(), saying(other_below), agreement=2, finality=finality) as chain:
+        assert chain.view(70).also is None
 
 
 @pytest.mark.parametrize("agreement", [0, 3, -1])

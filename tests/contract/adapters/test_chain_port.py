@@ -46,6 +46,17 @@ def test_the_view_and_its_blocks(world: ChainWorld):
     assert world.chain.chain_id == 31337
 
 
+def test_one_more_block_comes_with_the_view(world: ChainWorld):
+    world.mine(DEPTH + 5)
+    head = world.chain.view().head.number
+    for height in (0, head - DEPTH - 1, head - DEPTH, head - 1, head):
+        view = world.chain.view(height)
+        assert view.also == world.chain.block(height)
+        assert view.final == world.chain.block(head - DEPTH)
+    assert world.chain.view(head + 1).also is None
+    assert world.chain.view().also is None
+
+
 def test_facts_and_what_they_allow(world: ChainWorld):
     first = world.chain.view().head.number + 1
     told = [

@@ -102,7 +102,7 @@ def test_a_failure_is_a_problem_that_tells_nothing_and_a_log_line_that_tells_all
 
 def test_liveness_looks_at_nothing_and_readiness_at_the_database(idle_api: Api):
     assert idle_api.nobody.get("/healthz").json() == {"status": "ok"}
-    assert idle_api.nobody.get("/readyz").json() == {"status": "ready"}
+    assert idle_api.nobody.get("/readyz?scope=api").json() == {"status": "ready", "parts": {"database": "ok: migrated"}}
 
 
 def api_parts(url: str) -> ApiParts:

@@ -15,6 +15,7 @@ PACKAGES = (
     "service.store",
     "service.adapters",
     "service.api",
+    "service.client",
     "workers",
     "migrations",
     "sandbox",
@@ -56,6 +57,7 @@ MAY_IMPORT = {
     "migrations": {DOMAIN, "service.store", "sqlalchemy", "alembic", *EVERYWHERE},
     "sandbox": {DOMAIN, *PARTS, "fastapi", "starlette", "web3", "safe_eth", *EVERYWHERE},
     "service.workspace_file": {DOMAIN, "service.settings", "service.store", *EVERYWHERE},
+    "service.client": EVERYWHERE,
     "service.logs": {DOMAIN, *EVERYWHERE},
     "service.cli": {*PACKAGES, *MODULES, *PARTS, *EVERYWHERE},
 }  # fmt: skip

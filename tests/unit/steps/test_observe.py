@@ -108,6 +108,20 @@ def test_the_cursor_moves_to_the_final_block_in_strides(chain: FakeChain) -> Non
     assert chain.calls == ["view", "block", "facts"]
 
 
+def test_the_cursors_block_comes_with_the_view_where_final_blocks_follow_each_other(chain: FakeChain) -> None:
+    """So that no look at a block without news costs a third request."""
+    cursor = Cursor(chain.view().final)
+    moves = 0
+    for _ in range(3 * CURSOR_STRIDE):
+        chain.mine()
+        chain.calls.clear()
+        seen = observe(chain, cursor, ())
+        assert chain.calls == ["view", "facts"]
+        moves += seen.cursor.block != cursor.block
+        cursor = seen.cursor
+    assert moves == 3
+
+
 def test_blocks_that_are_not_final_are_read_again(chain: FakeChain) -> None:
     cursor = cursor_at(chain, chain.view().final.number)
     fact = approve(chain)
@@ -212,6 +226,22 @@ class TestReorgs:
         assert seen.detail == f"block {gone} had been final and vanished: scanning again from block {back}"
         assert seen.facts == (replayed,)
         assert seen.cursor == Cursor(seen.view.final)
+
+    def test_a_final_block_that_vanished_is_noticed_by_what_comes_with_the_view(self, chain: FakeChain) -> None:
+        chain.mine(empty=DEEP_REORG_BLOCKS + 100)
+        cursor = Cursor(chain.view().final)
+        chain.mine(empty=CURSOR_STRIDE - 2)
+        cursor = observe(chain, cursor, ()).cursor
+        chain.reorg(chain.depth + CURSOR_STRIDE + 5)
+        replayed = approve(chain)
+        chain.mine(empty=CURSOR_STRIDE)
+        chain.calls.clear()
+
+        seen = observe(chain, cursor, ())
+
+        assert "vanished: scanning again" in str(seen.detail)
+        assert seen.facts == (replayed,)
+        assert chain.calls.count("block") == 1, "the one further back"
 
     def test_a_short_chain_steps_back_to_its_start(self, chain: FakeChain) -> None:
         cursor = Cursor(Block(5, "0x" + "00" * 32))
