@@ -65,17 +65,17 @@ def together(first: Responses, second: Responses) -> Responses:
     merged = first | second
     for status in first.keys() & second.keys() - {"default"}:
         one, other = first[status], second[status]
-        examples = {**_examples(one), **_examples(other)}
+        both = {**_examples(one), **_examples(other)}
         merged[status] = {
             "description": f"{one['description']}; or: {other['description']}",
-            "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": examples}},
+            "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": both}},
         }
     return merged
 
 
 def _examples(response: dict[str, Any]) -> dict[str, Any]:
-    examples: dict[str, Any] = response["content"][MEDIA_TYPE]["examples"]
-    return examples
+    found: dict[str, Any] = response["content"][MEDIA_TYPE]["examples"]
+    return found
 
 
 def _example(kind: ProblemType) -> dict[str, Any]:

@@ -37,12 +37,12 @@ ROOT = Path(__file__).parents[3]
 BODIES: dict[str, type[BaseModel]] = {
     "POST /v1/change-requests": SubmitBody,
     "POST /v1/change-requests/{request_id}/refresh": RefreshBody,
-    "POST /v1/api-keys": CreateKeyBody,
-    "POST /v1/api-keys/{key_id}/rotate": RotateKeyBody,
     "POST /v1/webhook-endpoints": CreateEndpointBody,
     "PATCH /v1/webhook-endpoints/{endpoint_id}": UpdateEndpointBody,
     "POST /v1/webhook-endpoints/{endpoint_id}/rotate-secret": RotateSecretBody,
     "POST /v1/webhook-endpoints/{endpoint_id}/replay": ReplayBody,
+    "POST /v1/api-keys": CreateKeyBody,
+    "POST /v1/api-keys/{key_id}/rotate": RotateKeyBody,
 }
 
 
