@@ -21,6 +21,7 @@ from sandbox.world import WORKSPACE, World, answers
 
 PROCESSES = ("serve", "worker", "beat", "watch")
 CHAIN_NAME = "anvil"
+_SECRETS = "secrets.json"
 QUICK = {
     "COUNTERSIGN_SWEEP_SECONDS": "0.5",
     "COUNTERSIGN_OBSERVE_SECONDS": "1",
@@ -77,7 +78,6 @@ class Deployment:
             **QUICK,
             "COUNTERSIGN_API_PORT": str(self._port),
             "COUNTERSIGN_PUBLIC_URL": self.url,
-            "COUNTERSIGN_API_KEYS": json.dumps({WORKSPACE: self.api_key}),
             "COUNTERSIGN_ENCRYPTION_KEYS": json.dumps({"k1": self._secrets["encryption_key"]}),
             "COUNTERSIGN_FINGERPRINT_KEY": self._secrets["fingerprint_key"],
             "COUNTERSIGN_PROPOSER_KEY": _private_key(proposer),
@@ -92,7 +92,7 @@ class Deployment:
 
     @property
     def api_key(self) -> str:
-        """Bearer key of the workspace."""
+        """Bearer key of the workspace, once it was started."""
         return self._secrets["api_key"]
 
     @property
@@ -141,6 +141,7 @@ class Deployment:
         self._environment["COUNTERSIGN_REDIS_URL"] = self._broker()
         self.run("migrate")
         self.apply_workspace()
+        self._ensure_api_key()
         for name in PROCESSES:
             self.start_process(name)
         return self
@@ -231,6 +232,16 @@ class Deployment:
             raise ProcessError(f"countersign {' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
         return done.stdout
 
+    def _ensure_api_key(self) -> None:
+        """Make the first key, or keep the one that was made for this database before."""
+        if "api_key_id" in self._secrets:
+            keys = [json.loads(line) for line in self.run("key", "list", "--workspace", WORKSPACE).splitlines()]
+            if any(key["id"] == self._secrets["api_key_id"] and key["works"] for key in keys):
+                return
+        made = json.loads(self.run("key", "create", "--workspace", WORKSPACE, "--scope", "admin", "--name", "sandbox"))
+        self._secrets |= {"api_key": made["key"], "api_key_id": made["id"]}
+        _keep(self._directory, self._secrets)
+
     def _full_environment(self) -> dict[str, str]:
         return {**os.environ, **self._environment}
 
@@ -282,17 +293,20 @@ def _always() -> bool:
 def _secrets(directory: Path) -> dict[str, str]:
     """Secrets of a local deployment, made once and kept where only their user reads them."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "secrets.json"
+    path = directory / _SECRETS
     if not path.exists():
         made = {
-            "api_key": secrets.token_urlsafe(32),
             "encryption_key": base64.b64encode(secrets.token_bytes(32)).decode(),
             "fingerprint_key": base64.b64encode(secrets.token_bytes(32)).decode(),
         }
         path.touch(mode=0o600)
-        path.write_text(json.dumps(made))
+        _keep(directory, made)
     stored: dict[str, str] = json.loads(path.read_text())
     return stored
+
+
+def _keep(directory: Path, made: Mapping[str, str]) -> None:
+    (directory / _SECRETS).write_text(json.dumps(made))
 
 
 def webhook_secret() -> str:

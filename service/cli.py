@@ -2,19 +2,30 @@
 
 import json
 import logging
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service import settings as configuration
 from service.client import commands
+from service.domain.api_keys import Scope
 from service.logs import JsonLines, WithExtras
 from service.settings import Settings, SettingsError
 
+if TYPE_CHECKING:
+    from service.store.database import Database
+    from service.store.tables import ApiKey
+
 EXIT_REFUSED = 2
+_CREATED_BY = "command line"
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LIFETIME = "How long it works, such as 12h or 90d; for good if left out."
 _QUIET = (
     # These log whole URLs, and URLs of others may hold credentials.
     "httpx",
@@ -25,6 +36,16 @@ _QUIET = (
     "celery.worker.strategy",
     "alembic.runtime.migration",
 )
+
+
+def duration(text: str) -> timedelta:
+    """A whole number of seconds, minutes, hours or days, such as ``90d``; at most ten years."""
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
+    if span is None or span > timedelta(days=3650):
+        raise typer.BadParameter("give a whole number of s, m, h or d up to ten years, such as 90d")
+    return span
+
 
 app = typer.Typer(
     name="countersign",
@@ -37,6 +58,12 @@ app = typer.Typer(
 )
 workspace_app = typer.Typer(help="Manage workspaces (tenants).", no_args_is_help=True)
 app.add_typer(workspace_app, name="workspace")
+key_app = typer.Typer(
+    help="Manage the keys of the REST API. Needs what `workspace apply` needs; every answer is JSON.",
+    no_args_is_help=True,
+)
+app.add_typer(key_app, name="key")
+KeyArgument = Annotated[str, typer.Argument(help="Id of the key, key_...")]
 secrets_app = typer.Typer(help="Manage the secrets that the database holds.", no_args_is_help=True)
 app.add_typer(secrets_app, name="secrets")
 commands.register(app)
@@ -57,7 +84,7 @@ def _load() -> Settings:
 def serve() -> None:
     """Run the REST API. It needs the database only; workers do the rest.
 
-    Needs COUNTERSIGN_DATABASE_URL, _API_KEYS, _ENCRYPTION_KEYS and _FINGERPRINT_KEY; COUNTERSIGN_CHAINS names the
+    Needs COUNTERSIGN_DATABASE_URL, _ENCRYPTION_KEYS and _FINGERPRINT_KEY; COUNTERSIGN_CHAINS names the
     chains that requests may be on. Listens on COUNTERSIGN_API_HOST and _API_PORT. /healthz and /readyz tell its health.
     """
     from service.api.app import create_app  # noqa: PLC0415 - each command loads what it needs
@@ -65,11 +92,7 @@ def serve() -> None:
     from service.wiring import for_api  # noqa: PLC0415
 
     settings = _load()
-    parts = for_api(settings)
-    try:
-        api = create_app(parts)
-    except ValueError as error:
-        raise SettingsError(f"COUNTERSIGN_API_KEYS: {error}") from error
+    api = create_app(for_api(settings))
     server(api, host=settings.api_host, port=settings.api_port, log_level=settings.log_level).run()
 
 
@@ -181,6 +204,95 @@ def secrets_rotate() -> None:
         typer.echo(f"countersign: {line}", err=True)
     if faults:
         raise typer.Exit(1)
+
+
+@key_app.command("create")
+def key_create(
+    workspace: Annotated[str, typer.Option(help="Slug of the workspace.")],
+    scope: Annotated[Scope, typer.Option(help="What it may do; each scope includes those before it.")],
+    name: Annotated[str, typer.Option(help="For people: who uses it.")] = "",
+    expires: Annotated[timedelta | None, typer.Option(parser=duration, metavar="DURATION", help=_LIFETIME)] = None,
+) -> None:
+    """Make a key and print it, this once: only its hash is kept."""
+    from service.store import api_keys, workspaces  # noqa: PLC0415
+
+    database = _database()
+    with _refusing():
+        workspace_id = workspaces.id_of(database, workspace)
+        if workspace_id is None:
+            raise SettingsError(f"there is no workspace {workspace}: create it with `countersign workspace apply`")
+        asked = api_keys.NewKey(workspace_id, name or f"{scope.value} key", scope, _CREATED_BY, expires)
+        row, key = api_keys.create(database, asked)
+    typer.echo(_shown(workspace, row, key=key.get_secret_value()))
+
+
+@key_app.command("list")
+def key_list(
+    workspace: Annotated[str | None, typer.Option(help="Slug of the workspace; all if left out.")] = None,
+) -> None:
+    """List keys, newest first, a line for each, with those that ended."""
+    from service.store import api_keys  # noqa: PLC0415
+
+    database = _database()
+    with _refusing(), database.transaction() as session:
+        for slug, row in api_keys.of_everybody(session, workspace):
+            typer.echo(_shown(slug, row))
+
+
+@key_app.command("revoke")
+def key_revoke(key_id: KeyArgument) -> None:
+    """End a key at once."""
+    from service.store import api_keys  # noqa: PLC0415
+
+    database = _database()
+    with _refusing():
+        slug, row = api_keys.named(database, key_id)
+        api_keys.revoke(database, row.workspace_id, key_id)
+        typer.echo(_shown(slug, api_keys.named(database, key_id)[1]))
+
+
+@key_app.command("rotate")
+def key_rotate(
+    key_id: KeyArgument,
+    overlap: Annotated[
+        timedelta, typer.Option(parser=duration, metavar="DURATION", help="How long the old key works on.")
+    ] = "24h",  # type: ignore[assignment]  # parsed like what is typed
+) -> None:
+    """Make a key that does the same and print it, this once. The old one ends after the overlap."""
+    from service.store import api_keys  # noqa: PLC0415
+
+    database = _database()
+    with _refusing():
+        slug, old = api_keys.named(database, key_id)
+        row, key = api_keys.rotate(database, old.workspace_id, key_id, overlap=overlap, created_by=_CREATED_BY)
+    typer.echo(_shown(slug, row, key=key.get_secret_value()))
+
+
+def _database() -> "Database":
+    from service.wiring import database_of  # noqa: PLC0415
+
+    return database_of(_load(), pool_size=1)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Faults of the database and refusals of keys as one line."""
+    from service.store.api_keys import KeyEnded, KeyUnknown, TooManyKeys  # noqa: PLC0415
+    from service.store.database import DatabaseFault, faults_in_one_line  # noqa: PLC0415
+
+    try:
+        with faults_in_one_line():
+            yield
+    except DatabaseFault as fault:
+        raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be used: {fault}") from fault
+    except (KeyEnded, KeyUnknown, TooManyKeys) as refusal:
+        raise SettingsError(str(refusal)) from refusal
+
+
+def _shown(workspace: str, row: "ApiKey", **more: str) -> str:
+    from service.api.schemas import ApiKeyOut  # noqa: PLC0415
+
+    return json.dumps({**ApiKeyOut.model_validate(row).model_dump(mode="json"), "workspace": workspace, **more})
 
 
 @app.command()

@@ -76,9 +76,6 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         default=None, description="Redis, the broker that wakes workers: `redis://:password@host:6379/0`"
     )
-    api_keys: dict[str, SecretStr] = Field(
-        default_factory=dict, description="Bearer keys of the API by workspace slug, as a JSON object"
-    )
     encryption_keys: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="Keys of the secret columns by key id, as a JSON object of base64 texts of 32 bytes; "
@@ -96,6 +93,15 @@ class Settings(BaseSettings):
     public_url: str = Field(default="", description="Base URL of this API as others see it, for links in events")
     api_host: str = Field(default="127.0.0.1", description="Address the API listens on")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port the API listens on; 0 takes a free one")
+    api_requests_per_minute: int = Field(
+        default=6000, ge=1, description="Requests that an API key may make in a minute, over all processes of the API"
+    )
+    api_requests_at_once: int = Field(
+        default=20, ge=1, description="Requests of an API key that one process of the API serves at once"
+    )
+    api_waits_at_once: int = Field(
+        default=20, ge=1, description="Requests with `wait` of an API key that one process of the API holds at once"
+    )
     worker_threads: int = Field(default=8, ge=1, le=64, description="Tasks a worker runs at once")
     sweep_seconds: Seconds = Field(default=1, description="How often due rows are looked for")
     observe_seconds: Seconds = Field(default=5, description="How often a chain is read when no new block rings")

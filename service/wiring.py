@@ -44,14 +44,23 @@ class ChainLinks:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """What one API key may ask: requests in a minute; requests, and waiting ones, at once in one process."""
+
+    per_minute: int = 6000
+    at_once: int = 20
+    waits_at_once: int = 20
+
+
+@dataclass(frozen=True, slots=True)
 class ApiParts:
     """What the API is made of."""
 
     database: Database
     clock: Clock
-    api_keys: Mapping[str, SecretStr]
     chains: Mapping[int, ChainLinks]
     webhook_guard: WebhookGuard
+    limits: ApiLimits = ApiLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +153,17 @@ def _ready_database(settings: Settings, *, pool_size: int = 10) -> Database:
 
 
 def for_api(settings: Settings) -> ApiParts:
-    """The API: the database and its callers' keys. No broker, no RPC, no proposer key.
+    """The API: the database. No broker, no RPC, no proposer key.
 
     Raises:
         SettingsError, StartRefused: see there.
     """
     from service.adapters.clock import SystemClock  # noqa: PLC0415 - adapters are imported where needed
 
-    if not settings.api_keys:
-        raise SettingsError(f"{PREFIX}API_KEYS is not set")
     return ApiParts(
         database=_ready_database(settings, pool_size=20),
         clock=SystemClock(),
-        api_keys=settings.api_keys,
+        limits=ApiLimits(settings.api_requests_per_minute, settings.api_requests_at_once, settings.api_waits_at_once),
         chains={
             chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url or explorer_of(chain_id))
             for chain_id, chain in settings.chains.items()

@@ -197,11 +197,16 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
             raise
         except CountersignError as error:
             wait = _backoff(error.reason, proposal.attempts + 1, error.retry_after)
-            outcome = ProposalOutcome(proposal.state, wait, detail=error.detail, failed_attempt=True)
+            outcome = ProposalOutcome(
+                proposal.state, wait, detail=error.detail, failed_attempt=True, fault=error.reason
+            )
         except Exception as error:  # as above
             log.exception("a step failed", extra={"row": proposal.id, "state": proposal.state.value})
             wait = step_backoff(proposal.attempts + 1)
-            outcome = ProposalOutcome(proposal.state, wait, detail=type(error).__name__, failed_attempt=True)
+            fault = Reason.INTERNAL_ERROR
+            outcome = ProposalOutcome(
+                proposal.state, wait, detail=type(error).__name__, failed_attempt=True, fault=fault
+            )
         proposals.apply(parts.database, lease, proposal, outcome)
         return outcome.state
 

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from service.domain.errors import LeaseLost
 from service.domain.snapshots import ProposalState
 from service.domain.states import TERMINAL, State
-from service.store import heartbeats, leases, outbox
+from service.store import heartbeats, idempotency, leases, outbox
 from service.store.tables import ChainCursor, ChangeRequest, Proposal
 from service.wiring import WorkerParts
 from workers import serve
@@ -134,7 +134,7 @@ def look_and_ring(parts: WorkerParts, bell: Doorbell, chain_id: int) -> None:
 
 
 def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:
-    """Ring for everything that is due and not held; how many rows."""
+    """Ring for everything that is due and not held, and forget old answers; how many rows rang."""
     database = parts.database
     rung = 0
     for row_id, state in leases.ring_due(database, ChangeRequest, SWEEP_LIMIT):
@@ -149,4 +149,5 @@ def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:
     for endpoint_id in outbox.ring_due(database, SWEEP_LIMIT):
         bell.ring(DELIVERY_TASK, Verb.DELIVER, endpoint_id)
         rung += 1
+    idempotency.forget_old(database)
     return rung

@@ -185,7 +185,8 @@ class TransactionService:
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:
             wait = retry_after(reply.headers, self._clock.now())
-            if wait is not None or reply.status == httpx.codes.TOO_MANY_REQUESTS:
+            if reply.status == httpx.codes.TOO_MANY_REQUESTS:
+                # Requests are counted for all Safes. Any other fault may be that of one, and delays no other.
                 self._pause.ask_for(_PAUSE_SECONDS if wait is None else wait)
             raise Unreachable(
                 f"{_WHO}: HTTP {reply.status}",

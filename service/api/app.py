@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from service.api import handlers
-from service.api.auth import ApiKeys
-from service.api.description import DESCRIPTION, KEYED, OPEN, DescribedApi
+from service.api.admission import Admission
+from service.api.description import DESCRIPTION, OPEN, DescribedApi
 from service.api.middleware import BodyLimit, RequestIds
-from service.api.routers import chains, change_requests, events, hooks, probes, webhook_endpoints
+from service.api.routers import api_keys, chains, change_requests, events, hooks, probes, webhook_endpoints
 from service.api.waiting import MOST_WAITING, WaitingRoom
 from service.store.changes import StateChanges
 from service.store.health import UNAVAILABLE
@@ -25,11 +25,7 @@ _THREADS: Final = 40
 
 
 def create_app(parts: ApiParts) -> FastAPI:
-    """The API over its parts.
-
-    Raises:
-        ValueError: the API keys cannot be used, see ``ApiKeys``.
-    """
+    """The API over its parts."""
     app = DescribedApi(
         title="Countersign",
         version="1",
@@ -40,18 +36,23 @@ def create_app(parts: ApiParts) -> FastAPI:
         middleware=[Middleware(RequestIds), Middleware(BodyLimit)],
     )
     app.state.parts = parts
-    app.state.api_keys = ApiKeys(parts.api_keys)
-    app.state.workspace_ids = {}  # by slug, as they are met; a workspace keeps its id
+    app.state.admission = Admission(parts)
     app.state.waiting = WaitingRoom(StateChanges(parts.database))
     app.add_exception_handler(HTTPException, handlers.on_http_exception)
     app.add_exception_handler(RequestValidationError, handlers.on_validation_error)
     for fault in UNAVAILABLE:
         app.add_exception_handler(fault, handlers.on_unavailable)
-    app.include_router(change_requests.router, responses=KEYED)
-    app.include_router(webhook_endpoints.router, responses=KEYED)
-    app.include_router(events.router, responses=KEYED)
-    app.include_router(hooks.router)
-    app.include_router(chains.router, responses=KEYED)
+    routers = (
+        change_requests.router,
+        webhook_endpoints.router,
+        events.router,
+        api_keys.router,
+        chains.router,
+        hooks.router,
+    )
+    app.state.routes = [*app.routes, *probes.router.routes, *(route for router in routers for route in router.routes)]
+    for router in routers:
+        app.include_router(router)
     app.include_router(probes.router, responses=OPEN)
     return app
 
@@ -59,5 +60,5 @@ def create_app(parts: ApiParts) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS + MOST_WAITING
-    with app.state.waiting.changes:
+    with app.state.waiting.changes, app.state.admission.last_uses:
         yield

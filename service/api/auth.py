@@ -1,56 +1,86 @@
-"""Bearer API keys: which workspace speaks."""
+"""Bearer API keys: who speaks, and whether the key's scope is enough."""
 
-import hashlib
-import hmac
-from collections.abc import Mapping
+import logging
+import queue
+import threading
+import time
+from types import TracebackType
+from typing import Final, Self
 
-from pydantic import SecretStr
+from service.api.problems import INSUFFICIENT_SCOPE, UNAUTHORIZED, Problem
+from service.domain.api_keys import Scope, is_well_formed
+from service.store import api_keys
+from service.store.api_keys import Holder
+from service.store.database import Database
+from service.store.health import UNAVAILABLE
 
-from service.api.problems import UNAUTHORIZED, Problem
+_REALM: Final = 'Bearer realm="countersign"'
+_NOTED_EVERY: Final = 60.0
 
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="countersign"'}
+log = logging.getLogger(__name__)
 
 
-class ApiKeys:
-    """The configured keys, kept as hashes only.
+def authenticate(database: Database, authorization: str | None) -> Holder:
+    """Who holds the key in the ``Authorization`` header. A typing error costs no look into the database.
 
-    Every key is compared on every request, each in constant time, so that timing tells neither which key nor how much
-    of it was right.
+    Raises:
+        Problem: ``unauthorized``.
     """
-
-    def __init__(self, keys: Mapping[str, SecretStr]) -> None:
-        """Take the keys by workspace slug.
-
-        Raises:
-            ValueError: a key is empty, or two workspaces share one.
-        """
-        self._slugs = [(_digest(key.get_secret_value()), slug) for slug, key in keys.items()]
-        empty = [slug for slug, key in keys.items() if not key.get_secret_value()]
-        if empty:
-            raise ValueError(f"the API key of workspace {empty[0]} is empty")
-        if len({digest for digest, _ in self._slugs}) != len(self._slugs):
-            raise ValueError("two workspaces have the same API key")
-
-    def workspace_of(self, authorization: str | None) -> str:
-        """Slug of the workspace whose key the ``Authorization`` header carries.
-
-        Raises:
-            Problem: ``unauthorized``.
-        """
-        scheme, _, presented = (authorization or "").partition(" ")
-        digest = _digest(presented.strip())
-        found = None
-        for known, slug in self._slugs:
-            if hmac.compare_digest(known, digest):
-                found = slug
-        if scheme.lower() != "bearer" or found is None:
-            raise Problem(
-                UNAUTHORIZED,
-                "Send `Authorization: Bearer <API key>` with a key of your workspace.",
-                headers=_CHALLENGE,
-            )
-        return found
+    if not authorization:
+        raise Problem(UNAUTHORIZED, UNAUTHORIZED.remedy, headers={"WWW-Authenticate": _REALM})
+    scheme, _, presented = authorization.partition(" ")
+    key = presented.strip()
+    holder = api_keys.find(database, key) if scheme.lower() == "bearer" and is_well_formed(key) else None
+    if holder is None:
+        challenge = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+        raise Problem(UNAUTHORIZED, "The API key is not known, was revoked, or has expired.", headers=challenge)
+    return holder
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+def require(holder: Holder, scope: Scope) -> None:
+    """Refuse a key that may not do what ``scope`` allows.
+
+    Raises:
+        Problem: ``insufficient_scope``.
+    """
+    if not holder.scope.includes(scope):
+        raise Problem(
+            INSUFFICIENT_SCOPE,
+            f"This needs a key of scope {scope.value}; this one has {holder.scope.value}.",
+            headers={"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope.value}"'},
+        )
+
+
+class LastUses:
+    """Notes when keys were used, at most once a minute each, in a thread of its own: no request waits for it."""
+
+    def __init__(self, database: Database) -> None:
+        """Take where to note it."""
+        self._database = database
+        self._noted: dict[str, float] = {}
+        self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="last-uses", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    def note(self, key_id: str) -> None:
+        """A key was used now."""
+        now = time.monotonic()
+        if now - self._noted.get(key_id, -_NOTED_EVERY) >= _NOTED_EVERY:
+            self._noted[key_id] = now
+            self._waiting.put(key_id)
+
+    def _run(self) -> None:
+        while (key_id := self._waiting.get()) is not None:
+            try:
+                api_keys.used(self._database, key_id)
+            except UNAVAILABLE as error:
+                log.warning("the use of an API key is not noted: %s", type(error).__name__, extra={"key_id": key_id})

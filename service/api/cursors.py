@@ -8,6 +8,7 @@ from typing import Final
 from service.api.problems import INVALID_REQUEST, InvalidPart, Problem
 
 REQUEST_ID: Final = re.compile(r"cr_[0-9a-f]{32}")
+KEY_ID: Final = re.compile(r"key_[0-9a-f]{32}")
 
 
 def encode(last_id: str) -> str:

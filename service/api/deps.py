@@ -1,6 +1,6 @@
 """What endpoints ask for: the caller, and the change request in the path."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Path, Security
@@ -9,11 +9,13 @@ from pydantic import AfterValidator
 from starlette.requests import Request
 
 from service.api.cursors import REQUEST_ID
-from service.api.problems import NOT_FOUND, WORKSPACE_MISSING, Problem
+from service.api.problems import NOT_FOUND, Problem
 from service.api.representation import Representer
 from service.api.waiting import WaitingRoom
-from service.store import workspaces
+from service.domain.api_keys import Scope
+from service.store.api_keys import Holder
 from service.store.database import Database
+from service.store.idempotency import Attempt
 from service.store.tables import ChangeRequest
 from service.wiring import ApiParts
 
@@ -23,39 +25,53 @@ _BEARER = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="API ke
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The workspace that speaks, and the parts of the API."""
+    """The workspace that speaks, and the parts of the API.
 
-    workspace_id: str
+    Attributes:
+        holder: the key it speaks by.
+        attempt: the idempotent request this is, if it has an ``Idempotency-Key``.
+    """
+
+    holder: Holder
     parts: ApiParts
     waiting: WaitingRoom
     show: Representer
+    request_id: str
+    attempt: Attempt | None = None
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace that speaks."""
+        return self.holder.workspace_id
 
     @property
     def database(self) -> Database:
         """The database."""
         return self.parts.database
 
+    def within(self, database: Database) -> "Caller":
+        """The same caller, whose work is part of a transaction under way."""
+        return replace(self, parts=replace(self.parts, database=database))
 
-def get_caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> Caller:
-    """The caller that ``ApiRoute`` recognised.
 
-    Raises:
-        Problem: ``workspace_missing``.
-    """
+async def get_caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> Caller:
+    """The caller that ``ApiRoute`` let in."""
     parts: ApiParts = request.app.state.parts
-    slug: str = request.state.workspace
-    ids: dict[str, str] = request.app.state.workspace_ids
-    if slug not in ids:
-        ids[slug] = _id_of(parts.database, slug)
-    show = Representer(slug, parts.chains, parts.database.public_url)
-    return Caller(ids[slug], parts, request.app.state.waiting, show)
+    holder: Holder = request.state.holder
+    show = Representer(holder.workspace, parts.chains, parts.database.public_url)
+    waiting = request.app.state.waiting
+    return Caller(holder, parts, waiting, show, request.state.request_id, request.state.attempt)
 
 
-def _id_of(database: Database, slug: str) -> str:
-    workspace_id = workspaces.id_of(database, slug)
-    if workspace_id is None:
-        raise Problem(WORKSPACE_MISSING, f"The workspace {slug} is not in the database: its operator creates it.")
-    return workspace_id
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The caller, for a route that needs a key of a scope. ``ApiRoute`` reads it and refuses others."""
+
+    scope: Scope
+
+    async def __call__(self, caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
+        """The caller, who is let in already."""
+        return caller
 
 
 def known(row: ChangeRequest | None) -> ChangeRequest:
@@ -76,4 +92,8 @@ def _possible_id(request_id: str) -> str:
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]
+"""A caller without a word about scopes: ``ApiRoute`` lets in the largest scope only, and a test refuses the route."""
+ReadDep = Annotated[Caller, Depends(Needs(Scope.READ))]
+SubmitDep = Annotated[Caller, Depends(Needs(Scope.SUBMIT))]
+ManageDep = Annotated[Caller, Depends(Needs(Scope.MANAGE))]
 RequestId = Annotated[str, AfterValidator(_possible_id), Path(description="`cr_...`")]

@@ -6,15 +6,27 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from service.api import examples, webhook_examples
-from service.api.problems import INTERNAL_ERROR, MEDIA_TYPE, UNAUTHORIZED, ProblemBody, ProblemType
+from service.api.problems import (
+    IDEMPOTENCY_IN_PROGRESS,
+    IDEMPOTENCY_MISMATCH,
+    INSUFFICIENT_SCOPE,
+    INTERNAL_ERROR,
+    MEDIA_TYPE,
+    RATE_LIMITED,
+    TOO_MANY_AT_ONCE,
+    UNAUTHORIZED,
+    ProblemBody,
+    ProblemType,
+)
 
 Responses = dict[int | str, dict[str, Any]]
 
 DESCRIPTION: Final = """\
 Carries changes of Phala Cloud CVMs from the wish to the running compose hash, once a Safe's owners approved them.
 
-Authenticate with `Authorization: Bearer <API key>`. Errors are `application/problem+json`; `type` is stable, and each
-is explained at `/problems/<slug>`. Every answer has an `X-Request-Id`.
+Authenticate with `Authorization: Bearer <API key>`; each key has a scope. A POST with an `Idempotency-Key` is safe to
+repeat. The `RateLimit` headers tell what is left of the key's quota. Errors are `application/problem+json`; `type` is
+stable, and each is explained at `/problems/<slug>`. Every answer has an `X-Request-Id`.
 """
 _SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 _REQUEST_ID_EXAMPLE: Final = "req_5f0c1f6d8a2b4c3e9d7a6b5c4d3e2f10"
@@ -48,6 +60,24 @@ def failures(*kinds: ProblemType) -> Responses:
     return responses
 
 
+def together(first: Responses, second: Responses) -> Responses:
+    """Both, where problems of the same status stand beside each other."""
+    merged = first | second
+    for status in first.keys() & second.keys() - {"default"}:
+        one, other = first[status], second[status]
+        examples = {**_examples(one), **_examples(other)}
+        merged[status] = {
+            "description": f"{one['description']}; or: {other['description']}",
+            "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": examples}},
+        }
+    return merged
+
+
+def _examples(response: dict[str, Any]) -> dict[str, Any]:
+    examples: dict[str, Any] = response["content"][MEDIA_TYPE]["examples"]
+    return examples
+
+
 def _example(kind: ProblemType) -> dict[str, Any]:
     return {
         "type": kind.uri,
@@ -64,8 +94,12 @@ _OTHERS: Final[Responses] = {
 }
 OPEN: Final = failures(INTERNAL_ERROR) | _OTHERS
 """What every operation can answer."""
-KEYED: Final = failures(UNAUTHORIZED, INTERNAL_ERROR) | _OTHERS
+KEYED: Final = failures(UNAUTHORIZED, INSUFFICIENT_SCOPE, RATE_LIMITED, TOO_MANY_AT_ONCE, INTERNAL_ERROR) | _OTHERS
 """What every operation that needs an API key can answer."""
+
+
+RETRIABLE: Final = failures(IDEMPOTENCY_IN_PROGRESS, IDEMPOTENCY_MISMATCH)
+"""What every POST that takes an ``Idempotency-Key`` can answer besides."""
 
 
 class DescribedApi(FastAPI):

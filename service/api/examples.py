@@ -164,6 +164,36 @@ EVENTS: Final[dict[str, Any]] = {
     "last_seq": 1,
 }
 
+_KEY_ID: Final = "key_01980f3ac5e97f1b2c3d4e5f60718295"
+
+CREATE_KEY: Final[dict[str, Any]] = {
+    "ci": {"summary": "For a build server", "value": {"name": "CI of my-agent", "scope": "submit"}},
+    "expiring": {
+        "summary": "For a month",
+        "value": {"name": "dashboard", "scope": "read", "expires_in_seconds": 2592000},
+    },
+}
+
+ROTATE_KEY: Final[dict[str, Any]] = {
+    "day": {"summary": "The old key works for another day", "value": {}},
+    "hour": {"summary": "For another hour", "value": {"overlap_seconds": 3600}},
+}
+
+API_KEY: Final[dict[str, Any]] = {
+    "id": _KEY_ID,
+    "object": "api_key",
+    "name": "CI of my-agent",
+    "scope": "submit",
+    "works": True,
+    "hint": "csk_4fGx",
+    "created_by": "command line",
+    "replaces": None,
+    "created_at": "2026-07-01T09:00:00Z",
+    "expires_at": None,
+    "revoked_at": None,
+    "last_used_at": "2026-07-01T09:30:00Z",
+}
+
 CHAINS: Final[dict[str, Any]] = {
     "items": [
         {
@@ -185,6 +215,9 @@ ANSWERS: Final[dict[str, Any]] = {
     "ChangeRequest": CHANGE_REQUEST,
     "ChangeRequests": CHANGE_REQUESTS,
     "Events": EVENTS,
+    "ApiKey": API_KEY,
+    "ApiKeys": {"object": "list", "items": [API_KEY]},
+    "NewApiKey": {**API_KEY, "last_used_at": None, "key": "csk_..."},
     "Chains": CHAINS,
     "Alive": {"status": "ok"},
     "Ready": {"status": "ready", "parts": {"database": "ok: migrated", "queue:commit": "ok: last round trip 4 s ago"}},

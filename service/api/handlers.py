@@ -1,6 +1,7 @@
 """Exceptions as problems."""
 
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -8,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from service.api.fields import CVM_ID, NO_NUL, ONE_LINE
 from service.api.hints import hint
@@ -51,9 +53,18 @@ def on_http_exception(request: Request, error: Exception) -> Response:
     if isinstance(error, Problem):
         return answer(error, request_id_of(request))
     status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = error.headers if isinstance(error, HTTPException) else None
+    headers = {"Allow": _allowed(request)} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
     kind, detail = _OF_THE_FRAMEWORK.get(status, (INTERNAL_ERROR, INTERNAL_ERROR.remedy))
     return answer(Problem(kind, detail, headers=headers), request_id_of(request))
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes that have the path; the framework knows those of the first one only."""
+    found: set[str] = set()
+    for route in request.app.state.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return ", ".join(sorted(found))
 
 
 def on_unavailable(request: Request, _: Exception) -> Response:

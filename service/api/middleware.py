@@ -1,18 +1,21 @@
 """What surrounds every request: its id, the size of its body, and the last word when everything failed."""
 
 import logging
+import re
 import secrets
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import BODY_TOO_LARGE, INTERNAL_ERROR, Problem, answer
+from service.api.problems import BODY_TOO_LARGE, Problem, answer, internal_error
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _STATE_KEY: Final = "request_id"
+_HEADERS_KEY: Final = "answer_headers"
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,127}")
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +25,17 @@ def request_id_of(request: Request) -> str:
     return str(request.scope["state"][_STATE_KEY])
 
 
+def answer_headers_of(request: Request) -> dict[str, str]:
+    """Headers that go onto the answer to this request, whatever it will be."""
+    headers: dict[str, str] = request.scope["state"][_HEADERS_KEY]
+    return headers
+
+
 class RequestIds:
-    """Gives every request an id, puts it and the security headers on every answer, and turns a failure into a 500."""
+    """Gives every request an id, or leaves it the sane one that it brings.
+
+    Puts the id and the security headers on every answer, and turns a failure into a 500.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         """Take the application to surround."""
@@ -33,16 +45,18 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"req_{secrets.token_hex(16)}"
+        brought = Headers(scope=scope).get("x-request-id", "")
+        request_id = brought if _SANE_ID.fullmatch(brought) else f"req_{secrets.token_hex(16)}"
+        more: dict[str, str] = {}
         # The server shares one `state` among all requests: each gets a copy of its own.
-        scope["state"] = {**scope.get("state", {}), _STATE_KEY: request_id}
+        scope["state"] = {**scope.get("state", {}), _STATE_KEY: request_id, _HEADERS_KEY: more}
         started = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                _add_headers(message, request_id)
+                _add_headers(message, {"X-Request-Id": request_id, **more})
             await send(message)
 
         try:
@@ -51,13 +65,12 @@ class RequestIds:
             log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
             if started:
                 raise
-            problem = Problem(INTERNAL_ERROR, "Try again later; give the operator the request_id.")
-            await answer(problem, request_id)(scope, receive, send_with_id)
+            await answer(internal_error(), request_id)(scope, receive, send_with_id)
 
 
-def _add_headers(message: MutableMapping[str, Any], request_id: str) -> None:
+def _add_headers(message: MutableMapping[str, Any], more: Mapping[str, str]) -> None:
     headers = MutableHeaders(scope=message)
-    headers["X-Request-Id"] = request_id
+    headers.update(more)
     headers["X-Content-Type-Options"] = "nosniff"
     headers.setdefault("Cache-Control", "no-store")
 

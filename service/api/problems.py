@@ -52,8 +52,16 @@ UNAUTHORIZED: Final = ProblemType(
     "unauthorized",
     401,
     "No valid API key",
-    "The request carries no API key, or one that this service does not know.",
-    "Send `Authorization: Bearer <API key>` with a key of your workspace.",
+    "The request carries no API key, or one that is not known, was revoked, or has expired.",
+    "Send `Authorization: Bearer <API key>` with a key of your workspace. A key is `csk_` and 49 letters and digits.",
+)
+INSUFFICIENT_SCOPE: Final = ProblemType(
+    "insufficient_scope",
+    403,
+    "The API key may not do this",
+    "The scope of the API key is too small: each of `read`, `submit`, `manage`, `admin` includes those before it. "
+    "`detail` and the `WWW-Authenticate` header name the scope that is needed.",
+    "Use a key of that scope; a key of scope `manage`, or the operator, makes one.",
 )
 SIGNATURE_REFUSED: Final = ProblemType(
     "signature_refused",
@@ -155,6 +163,27 @@ WEBHOOK_ENDPOINT_OF_FILE: Final = ProblemType(
     "The operator's workspace file says what this webhook endpoint is; over the API it can be paused and resumed only.",
     "Have the operator change the file, or create an endpoint of your own.",
 )
+API_KEY_ENDED: Final = ProblemType(
+    "api_key_ended",
+    409,
+    "The API key has ended",
+    "A key that was revoked or has expired cannot be rotated.",
+    "Create a new key.",
+)
+TOO_MANY_API_KEYS: Final = ProblemType(
+    "too_many_api_keys",
+    409,
+    "The workspace has too many API keys",
+    "A workspace can have 100 keys that work at the same time.",
+    "Revoke keys that nobody uses: `last_used_at` tells which.",
+)
+IDEMPOTENCY_IN_PROGRESS: Final = ProblemType(
+    "idempotency_in_progress",
+    409,
+    "The first request is still in progress",
+    "Another request with the same `Idempotency-Key` has not been answered yet.",
+    "Try again with the same key after `Retry-After` seconds.",
+)
 BODY_TOO_LARGE: Final = ProblemType(
     "body_too_large",
     413,
@@ -175,7 +204,16 @@ INVALID_REQUEST: Final = ProblemType(
     "The request is not valid",
     "The request is well-formed, but a member or parameter is missing, unknown, of the wrong type or out of range. "
     "Nothing was stored.",
-    "Correct what `errors` lists: `pointer` is a JSON pointer into the body, `parameter` names a query parameter.",
+    "Correct what `errors` lists: `pointer` is a JSON pointer into the body, `parameter` names a query parameter or a "
+    "header.",
+)
+IDEMPOTENCY_MISMATCH: Final = ProblemType(
+    "idempotency_mismatch",
+    422,
+    "The idempotency key belongs to another request",
+    "The `Idempotency-Key` was used in this workspace for a request with another path or another body. Nothing was "
+    "stored.",
+    "Take a new key for each new request, and repeat a request unchanged.",
 )
 CHAIN_NOT_CONFIGURED: Final = ProblemType(
     "chain_not_configured",
@@ -183,6 +221,21 @@ CHAIN_NOT_CONFIGURED: Final = ProblemType(
     "The chain is not configured",
     "The prepared update belongs to a chain that this service does not watch.",
     "Check that the update was prepared for the right CVM; the operator adds chains with `COUNTERSIGN_CHAINS`.",
+)
+RATE_LIMITED: Final = ProblemType(
+    "rate_limited",
+    429,
+    "The API key makes too many requests",
+    "The key used up its requests; they come back evenly. The `RateLimit` headers of every answer tell how many are "
+    "left.",
+    "Try again after `Retry-After` seconds. Use `wait` instead of asking again and again.",
+)
+TOO_MANY_AT_ONCE: Final = ProblemType(
+    "too_many_at_once",
+    429,
+    "The API key makes too many requests at once",
+    "The key has as many requests running as it may; those with `wait` are counted apart.",
+    "Wait for answers before sending more, or try again after `Retry-After` seconds.",
 )
 TOO_MANY_WAITING: Final = ProblemType(
     "too_many_waiting",
@@ -203,7 +256,8 @@ UNAVAILABLE: Final = ProblemType(
     503,
     "The database does not answer",
     "The service cannot reach its database at the moment. A write may or may not have been stored.",
-    "Try again after `Retry-After` seconds; before you repeat a submission, list the change requests of the CVM.",
+    "Try again after `Retry-After` seconds, a submission with the same `Idempotency-Key`; without one, list the change "
+    "requests of the CVM before you repeat it.",
 )
 NOT_MIGRATED: Final = ProblemType(
     "not_migrated",
@@ -219,17 +273,10 @@ NOT_READY: Final = ProblemType(
     "The API answers, but a part behind it gave no sign of life for too long; `detail` names each.",
     "The operator looks at the named parts; requests are stored and go on when the part is back.",
 )
-WORKSPACE_MISSING: Final = ProblemType(
-    "workspace_missing",
-    503,
-    "The workspace is not set up",
-    "The API key is configured for a workspace that is not in the database.",
-    "The operator creates the workspace of that slug, or corrects `COUNTERSIGN_API_KEYS`.",
-)
-
 PROBLEMS: Final[tuple[ProblemType, ...]] = (
     MALFORMED_JSON,
     UNAUTHORIZED,
+    INSUFFICIENT_SCOPE,
     SIGNATURE_REFUSED,
     NOT_PERMITTED,
     NOT_FOUND,
@@ -244,16 +291,21 @@ PROBLEMS: Final[tuple[ProblemType, ...]] = (
     WEBHOOK_ENDPOINT_DELETED,
     WEBHOOK_ENDPOINT_DISABLED,
     WEBHOOK_ENDPOINT_OF_FILE,
+    API_KEY_ENDED,
+    TOO_MANY_API_KEYS,
+    IDEMPOTENCY_IN_PROGRESS,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID_REQUEST,
+    IDEMPOTENCY_MISMATCH,
     CHAIN_NOT_CONFIGURED,
+    RATE_LIMITED,
+    TOO_MANY_AT_ONCE,
     TOO_MANY_WAITING,
     INTERNAL_ERROR,
     UNAVAILABLE,
     NOT_MIGRATED,
     NOT_READY,
-    WORKSPACE_MISSING,
 )
 
 
@@ -263,7 +315,7 @@ class InvalidPart(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     pointer: str | None = Field(default=None, description="JSON pointer into the body, as a URI fragment")
-    parameter: str | None = Field(default=None, description="name of the query parameter")
+    parameter: str | None = Field(default=None, description="name of the query parameter or header")
     detail: str
 
 
@@ -299,6 +351,11 @@ class Problem(HTTPException):
 def invalid(pointer: str, detail: str) -> Problem:
     """422 about one member of the body; ``pointer`` such as ``#/cvm_id``."""
     return Problem(INVALID_REQUEST, f"{pointer}: {detail}", errors=[InvalidPart(pointer=pointer, detail=detail)])
+
+
+def internal_error() -> Problem:
+    """500: everything else failed."""
+    return Problem(INTERNAL_ERROR, "Try again later; give the operator the request_id.")
 
 
 def answer(problem: Problem, request_id: str) -> Response:

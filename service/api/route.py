@@ -2,14 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 import pydantic_core
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api.deps import Needs
+from service.api.description import KEYED, RETRIABLE, together
+from service.api.idempotent import PARAMETER, fingerprint, idempotent, key_of
+from service.api.middleware import answer_headers_of
 from service.api.problems import (
     INVALID_REQUEST,
     LONGEST_PART,
@@ -18,6 +24,12 @@ from service.api.problems import (
     InvalidPart,
     Problem,
 )
+from service.domain.api_keys import Scope
+from service.store.api_keys import Holder
+from service.store.idempotency import Attempt
+
+if TYPE_CHECKING:
+    from service.api.admission import Admission
 
 
 class StrictRequest(Request):
@@ -36,26 +48,58 @@ class StrictRequest(Request):
 
 
 class ApiRoute(APIRoute):
-    """A route that needs an API key; puts the workspace's slug into ``request.state.workspace``."""
+    """A route that needs an API key of the scope that its ``Needs`` says; a POST may carry an ``Idempotency-Key``."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - FastAPI's own
+        """See ``fastapi.routing.APIRoute``."""
+        responses = together(KEYED, options.get("responses") or {})
+        if list(options.get("methods") or ()) == ["POST"]:
+            endpoint = idempotent(endpoint, options.get("status_code") or HTTPStatus.OK)
+            options["openapi_extra"] = {"parameters": [PARAMETER]}
+            responses = together(responses, RETRIABLE)
+        options["responses"] = responses
+        super().__init__(path, endpoint, **options)
+        if self.scope is not None:
+            self.description += f"\n\nNeeds scope `{self.scope.value}`."
+
+    @property
+    def scope(self) -> Scope | None:
+        """The scope that the route says it needs."""
+        found = [needs.call.scope for needs in self.dependant.dependencies if isinstance(needs.call, Needs)]
+        return found[0] if found else None
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See FastAPI's "Custom Request and APIRoute class"."""
         handle = super().get_route_handler()
+        scope = self.scope or Scope.ADMIN
 
         async def known_caller_first(request: Request) -> Response:
             strict = StrictRequest(request.scope, request.receive)
-            keys = request.app.state.api_keys
-            strict.state.workspace = keys.workspace_of(request.headers.get("authorization"))
-            _refuse_repeated(request.query_params)
-            if self.body_field is not None and self._has_body(request) and not _is_json(request):
-                raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send the body with `Content-Type: application/json`.")
-            return await handle(strict)
+            admission: Admission = request.app.state.admission
+            authorization = request.headers.get("authorization")
+            holder = await run_in_threadpool(admission.admit, authorization, scope, answer_headers_of(request))
+            strict.state.holder = holder
+            waits = request.query_params.get("wait", "0") != "0"
+            with admission.concurrency.slot(holder.key_id, waits=waits):
+                _refuse_repeated(request.query_params)
+                if self.body_field is not None and self._has_body(request) and not _is_json(request):
+                    raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send the body with `Content-Type: application/json`.")
+                strict.state.attempt = await _attempt(strict, holder)
+                return await handle(strict)
 
         return known_caller_first
 
     def _has_body(self, request: Request) -> bool:
         required = self.body_field is not None and self.body_field.field_info.is_required()
         return required or request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+async def _attempt(request: Request, holder: Holder) -> Attempt | None:
+    key = key_of(request.headers) if request.method == "POST" else None
+    if key is None:
+        return None
+    target = f"{request.url.path}?{request.url.query}"
+    return Attempt(holder.workspace_id, key, fingerprint(request.method, target, await request.body()))
 
 
 def _refuse_repeated(query: QueryParams) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.domain.alerts import AlertCode
+from service.domain.api_keys import Scope
 from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionState
@@ -267,6 +268,42 @@ class Health(_Answer):
     """An answer to a probe."""
 
     status: Literal["ok", "ready", "degraded"]
+
+
+class ApiKeyOut(_Answer):
+    """An API key, without what makes it one."""
+
+    model_config = ConfigDict(title="ApiKey", from_attributes=True)
+
+    id: str
+    object: Literal["api_key"] = "api_key"
+    name: str
+    scope: Scope
+    works: bool = Field(description="Neither revoked nor expired")
+    hint: str = Field(description="How the key begins")
+    created_by: str = Field(description="`command line`, or the id of the key that made it")
+    replaces: str | None = Field(description="The key that this one was made from by rotation")
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To within a minute")
+
+
+class NewApiKeyOut(ApiKeyOut):
+    """An API key as it is handed out."""
+
+    model_config = ConfigDict(title="NewApiKey")
+
+    key: str = Field(description="Shown this once; only its hash is kept")
+
+
+class ApiKeyList(_Answer):
+    """API keys."""
+
+    model_config = ConfigDict(title="ApiKeys")
+
+    object: Literal["list"] = "list"
+    items: list[ApiKeyOut]
 
 
 class ChainWatch(StrEnum):

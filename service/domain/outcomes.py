@@ -131,6 +131,7 @@ class ProposalOutcome:
         queue_due_at: when to ask the Safe's queue again, ``None`` leaves it.
         delegate_checked_at: when the delegates were asked for, ``None`` leaves it.
         failed_attempt: counts towards the back-off and the attempts shown to people; ``None`` leaves the count.
+        fault: public code of what failed, ``None`` when nothing did.
     """
 
     state: ProposalState
@@ -149,3 +150,4 @@ class ProposalOutcome:
     queue_due_at: datetime | None = None
     delegate_checked_at: datetime | None = None
     failed_attempt: bool | None = False
+    fault: Reason | None = None

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from service.domain.alerts import Alert
 from service.domain.calls import SafeCall
 from service.domain.chain import ChainFact
+from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.states import State
 
@@ -133,6 +134,7 @@ class Proposal:
         safe: checksummed, ``None`` for an external approval.
         members: ids of the live change requests that joined it.
         former: ids of those that left it.
+        fault: public code of what failed at the last step, ``None`` when nothing did.
         alerts: everything its members are or were to be told, oldest first.
         safe_seen: the Safe at the last look.
         news_at: when something about it changed last.
@@ -161,6 +163,7 @@ class Proposal:
     delegate_checked_at: datetime | None = None
     held_nonces: frozenset[int] = frozenset()
     former: tuple[str, ...] = ()
+    fault: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

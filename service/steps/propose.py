@@ -91,4 +91,4 @@ def _by_proposal(proposal: Proposal) -> Outcome:
         case ProposalState.FAILED:
             raise Refused(proposal.detail or "the proposal failed", reason=Reason.PROPOSAL_REFUSED)
         case _:
-            return Wait(_POSTING_SECONDS, Reason.WAITING_FOR_PROPOSAL, proposal.detail)
+            return Wait(_POSTING_SECONDS, proposal.fault or Reason.WAITING_FOR_PROPOSAL, proposal.detail)

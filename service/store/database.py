@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, LiteralString, Self, cast
 
 import psycopg
-from sqlalchemy import ClauseElement, Engine, create_engine, event
+from sqlalchemy import ClauseElement, Connection, Engine, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError, OperationalError, SQLAlchemyError
@@ -131,6 +131,22 @@ class Database:
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for one statement that only reads: no transaction to begin and end."""
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield connection
+
+    @contextmanager
+    def together(self) -> Iterator["Database"]:
+        """The database in one transaction, of which all its transactions are parts; committed at the end.
+
+        If one of them fails, all of it is undone at once, and those that come later make up another such transaction.
+        """
+        with self.engine.connect() as connection:
+            yield _Together(connection, self)
+            connection.commit()
+
     def execute(self, statement: Prepared, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
         """One statement that is a transaction of its own, past SQLAlchemy and without BEGIN and COMMIT; its rows.
 
@@ -158,3 +174,23 @@ class Database:
     def new_id(kind: str) -> str:
         """A fresh identifier; see ``service.domain.ids``."""
         return public_id(kind, datetime.now(UTC), os.urandom(10))
+
+
+class _Together(Database):
+    def __init__(self, connection: Connection, outer: Database) -> None:
+        super().__init__(outer.engine, outer.sealer, public_url=outer.public_url)
+        self._connection = connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        if not self._connection.in_transaction():
+            self._connection.begin()  # not by the session, which would commit what it began itself
+        try:
+            with (
+                Session(self._connection, join_transaction_mode="rollback_only", expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
+        except BaseException:
+            self._connection.rollback()
+            raise

@@ -250,6 +250,7 @@ def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str,
     return {
         "state": outcome.state.value,
         "detail": outcome.detail,
+        "fault": outcome.fault,
         "attempts": attempts,
         "alerts": [*row.alerts, *told][:ALERTS_KEPT],
         **{column: value for column, value in facts.items() if value is not None},
@@ -296,6 +297,8 @@ def _write_transaction(
 def _has_news(before: ProposalSnapshot, outcome: ProposalOutcome, *, stands: bool) -> bool:
     if (stands and (outcome.state is not before.state or outcome.alerts)) or outcome.transaction_hash is not None:
         return True
+    if before.state is ProposalState.POSTING and outcome.fault is not before.fault:
+        return True  # its members show what keeps it from being posted
     known = before.transaction
     seen = (set(known.confirmations), known.threshold) if known else (set(), None)
     confirmations = seen[0] if outcome.signatures is None else set(outcome.signatures)

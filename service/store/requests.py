@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,8 @@ from service.domain.states import TERMINAL, State
 from service.store import events, tokens
 from service.store.database import Database
 from service.store.tables import ChangeRequest, CommitToken, Event, Proposal, SafeTransaction, Workspace
+
+_SECOND: Final = text("interval '1 second'")
 
 
 class TokenAlreadySubmitted(Exception):
@@ -90,11 +92,16 @@ def submit(database: Database, submission: Submission, now: datetime) -> ChangeR
     request_id = database.new_id("cr")
     try:
         with database.transaction() as session:
-            values = _values(database, session, request_id, submission, now)
-            row = session.scalars(insert(ChangeRequest).values(**values).returning(ChangeRequest)).one()
+            if submission.allow_without_approval:
+                _check_permitted(session, submission.workspace_id)
+            row = ChangeRequest(**_values(database, request_id, submission, now))
+            session.add(row)
             if submission.prepared is not None:
+                session.flush()
                 _hold(database, session, row, submission.prepared)
+            # Both rows are written by the flush of this, the request with the number of its first event.
             events.append(database, session, row, name=State.RECEIVED.value, now=now)
+            session.refresh(row)  # what the database filled in
     except IntegrityError as error:
         if "commit_token_fingerprint" in str(error.orig):
             with database.transaction() as session:
@@ -102,6 +109,11 @@ def submit(database: Database, submission: Submission, now: datetime) -> ChangeR
             raise TokenAlreadySubmitted(holder) from error
         raise
     return row
+
+
+def _check_permitted(session: Session, workspace_id: str) -> None:
+    if not session.scalar(select(Workspace.allow_without_approval).where(Workspace.id == workspace_id)):
+        raise NotAllowedHere
 
 
 def _hold(database: Database, session: Session, row: ChangeRequest, prepared: PreparedUpdate) -> None:
@@ -126,16 +138,12 @@ def holder_of_token(database: Database, session: Session, workspace_id: str, tok
     )
 
 
-def _values(
-    database: Database, session: Session, request_id: str, submission: Submission, now: datetime
-) -> dict[str, Any]:
-    workspace = session.get_one(Workspace, submission.workspace_id)
-    if submission.allow_without_approval and not workspace.allow_without_approval:
-        raise NotAllowedHere
-    seconds = submission.deadline_seconds or workspace.deadline_seconds
+def _values(database: Database, request_id: str, submission: Submission, now: datetime) -> dict[str, Any]:
+    default = select(Workspace.deadline_seconds).where(Workspace.id == submission.workspace_id).scalar_subquery()
+    seconds = default if submission.deadline_seconds is None else literal(submission.deadline_seconds)
     values: dict[str, Any] = {
         "id": request_id,
-        "workspace_id": workspace.id,
+        "workspace_id": submission.workspace_id,
         "state": State.RECEIVED.value,
         "state_entered_at": now,
         "intake": Intake.PATCH.value if submission.prepared is None else Intake.PREPARED.value,
@@ -144,10 +152,11 @@ def _values(
         "patch": submission.patch,
         "allow_without_approval": submission.allow_without_approval,
         "warnings": list(submission.warnings),
-        "deadline_at": now + timedelta(seconds=seconds),
+        "deadline_at": literal(now) + seconds * _SECOND,
         "due_at": func.now(),
         "created_at": now,
         "updated_at": now,
+        "last_event_seq": 0,
     }
     prepared = submission.prepared
     if prepared is not None:

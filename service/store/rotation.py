@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from service.store.database import Database
+from service.store.idempotency import ANSWER, ANSWER_ID
 from service.store.inbound import HEARD_TOKEN
 from service.store.sealing import Sealer, SealingError
-from service.store.tables import ChangeRequest, InboundEvent, WebhookEndpoint, Workspace
+from service.store.tables import ChangeRequest, IdempotentAnswer, InboundEvent, WebhookEndpoint, Workspace
 from service.store.tokens import TOKEN
 from service.store.webhook_endpoints import WEBHOOK_SECRET
 from service.store.workspaces import PHALA_KEY, PHALA_SECRET
@@ -18,13 +19,15 @@ from service.store.workspaces import PHALA_KEY, PHALA_SECRET
 _BATCH = 100
 
 SealedColumn = InstrumentedAttribute[Any]
-SEALED_COLUMNS: Final[tuple[tuple[str, InstrumentedAttribute[str], SealedColumn], ...]] = (
+RowId = InstrumentedAttribute[str] | ColumnElement[str]
+SEALED_COLUMNS: Final[tuple[tuple[str, RowId, SealedColumn], ...]] = (
     (PHALA_KEY, Workspace.id, Workspace.phala_api_key_sealed),
     (PHALA_SECRET, Workspace.id, Workspace.phala_webhook_secrets_sealed),
     (WEBHOOK_SECRET, WebhookEndpoint.id, WebhookEndpoint.secret_sealed),
     (WEBHOOK_SECRET, WebhookEndpoint.id, WebhookEndpoint.previous_secret_sealed),
     (HEARD_TOKEN, InboundEvent.id, InboundEvent.token_sealed),
     (TOKEN, ChangeRequest.id, ChangeRequest.commit_token_sealed),
+    (ANSWER, ANSWER_ID, IdempotentAnswer.answer_sealed),
 )
 """Every sealed column: what it was sealed for, the id of its row, itself. A test holds this against the tables."""
 
@@ -55,7 +58,7 @@ def rotate(database: Database) -> Iterator[Progress]:
 
 
 def _batch(
-    database: Database, purpose: str, row_id: InstrumentedAttribute[str], column: SealedColumn, after: str
+    database: Database, purpose: str, row_id: RowId, column: SealedColumn, after: str
 ) -> tuple[int, tuple[str, ...], str]:
     """Rows sealed again, faults, and the last row looked at; empty when there is no more."""
     with database.transaction() as session:
@@ -72,7 +75,7 @@ def _batch(
                 continue
             # Only where it is still the value that was opened: a token spent or renewed meanwhile stays so.
             changed = session.execute(
-                update(row_id.class_).where(row_id == identity, column == old).values({column: new}).returning(row_id)
+                update(column.class_).where(row_id == identity, column == old).values({column: new}).returning(row_id)
             )
             done += len(changed.all())
     return done, tuple(faults), rows[-1][0] if rows else ""

@@ -11,6 +11,7 @@ from service.domain import snapshots as domain
 from service.domain.alerts import Alert, AlertCode
 from service.domain.calls import SafeCall
 from service.domain.chain import Block, ChainFact, FactKind
+from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.states import State
 from service.store import nonces, tables
@@ -143,6 +144,7 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         delegate_checked_at=row.delegate_checked_at,
         held_nonces=frozenset(held_nonces),
         former=tuple(request_id for request_id, waits in joined or () if not waits),
+        fault=None if row.fault is None else Reason(row.fault),
     )
 
 

@@ -11,21 +11,24 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from sandbox.deployment import Deployment
+from sandbox.deployment import PROCESSES, Deployment
 from sandbox.processes import ProcessGroup
-from sandbox.rpc_proxy import Behaviour, Fail, Lag, Lie, NoLogs, Pass, Refuse, RpcProxy, Stall
+from sandbox.rpc_proxy import Behaviour, Fail, Lag, Lie, NoLogs, Pass, RangeLimit, Refuse, RpcProxy, Stall
 from service.domain.reasons import Reason
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.store.database import Database, make_engine
 from service.store.sealing import Sealer
 from tests.support import rows
-from tests.support.stack import Stack, compose, first_cvm
+from tests.support.stack import Json, Stack, compose, first_cvm
 
 BROKEN_CHAIN = 999
 WAITING_ON_THE_BROKEN_CHAIN = 20
 AWAY = "10 minutes"
 BLOCKS_AWAY = 300
+LONG_AWAY = "3 days"
+BLOCKS_LONG_AWAY = 1_000
+BLOCKS_AT_ONCE = 20
 LAG = 6
 _TIMES = {
     "change_requests": ("due_at", "rung_at", "state_entered_at", "created_at", "updated_at", "prepared_at"),
@@ -114,7 +117,7 @@ def test_all_endpoints_down_for_ten_minutes_lose_nothing(endpoints: Endpoints):
     stack.execute(approval)
     submitted_meanwhile = stack.submit(cvms[1], compose("all down, submitted meanwhile"))
     stack.wait_for_reason(submitted_meanwhile, Reason.RPC_UNREACHABLE, seconds=60)
-    _let_pass(stack)
+    _let_pass(stack, AWAY)
     stack.world.anvil.rpc("anvil_mine", [hex(BLOCKS_AWAY)])
     assert stack.get(signed_before)["state"] == "proposed"
     endpoints.behave(Pass())
@@ -124,11 +127,39 @@ def test_all_endpoints_down_for_ten_minutes_lose_nothing(endpoints: Endpoints):
         _assert_done_once(stack, cvm, request_id)
 
 
-def _let_pass(stack: Stack) -> None:
+def test_what_happened_while_countersign_was_down_for_days_is_found(endpoints: Endpoints):
+    stack = endpoints.stack
+    cvm = first_cvm(stack.world.add_app())
+    request_id = stack.submit(cvm, compose("down for days"))
+    stack.wait_for(request_id, "proposed")
+    approval = stack.sign(request_id)
+    for name in PROCESSES:
+        stack.deployment.process(name).stop()
+    stack.execute(approval)
+    stack.world.anvil.rpc("anvil_mine", [hex(BLOCKS_LONG_AWAY)])
+    back_at = int(stack.world.anvil.rpc("eth_blockNumber"), 16)
+    _let_pass(stack, LONG_AWAY)
+    endpoints.behave(RangeLimit(BLOCKS_AT_ONCE))
+    for name in PROCESSES:
+        stack.restart(name)
+
+    _assert_done_once(stack, cvm, request_id)
+    stack.wait_until(lambda: _watched(stack)["read_to_block"] >= back_at)
+    assert (_watched(stack)["status"], _watched(stack)["catch_up"]) == ("up_to_date", None)
+
+
+def _watched(stack: Stack) -> Json:
+    """What the API tells of the chain that works."""
+    chains = stack.client.get("/v1/chains").raise_for_status().json()["items"]
+    (chain,) = (chain for chain in chains if chain["id"] == stack.world.anvil.chain_id)
+    return chain
+
+
+def _let_pass(stack: Stack, away: str) -> None:
     """Move everything that Countersign remembers into the past, as if so much time had gone by."""
     with psycopg.connect(stack.deployment.database_url) as connection:
         for table, columns in _TIMES.items():
-            moved = ", ".join(f"{column} = {column} - interval '{AWAY}'" for column in columns)
+            moved = ", ".join(f"{column} = {column} - interval '{away}'" for column in columns)
             connection.execute(f"UPDATE {table} SET {moved}")  # noqa: S608 - our own names
 
 

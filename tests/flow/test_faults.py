@@ -7,6 +7,7 @@ from service.domain.reasons import Reason
 from tests.support.stack import Stack, compose, first_cvm
 
 AWAY_SECONDS = 12
+HANGING_SECONDS = 15
 
 
 def _assert_once(stack: Stack, app: App, cvm: str, compose_hash: str) -> None:
@@ -98,6 +99,27 @@ def test_a_safe_service_that_is_down_is_waited_for(stack: Stack):
         stack.execute(signed)
         completed = stack.wait_for(request_id, "completed")
     _assert_once(stack, app, cvm, completed["compose_hash"])
+
+
+def test_safes_whose_queues_fail_or_hang_delay_no_other(stack: Stack):
+    faults: tuple[dict[str, float], ...] = ({"status": 500}, {"status": 404}, {"delay_seconds": HANGING_SECONDS})
+    broken, fine = [stack.world.add_app() for _ in faults], stack.world.add_app()
+    with stack.safes_broken({app.owner: fault for app, fault in zip(broken, faults, strict=True)}):
+        waiting = [stack.submit(first_cvm(app), compose("broken Safe")) for app in broken]
+        for request_id in waiting:
+            stack.wait_for(request_id, "prepared")
+        beside = stack.submit(first_cvm(fine), compose("beside broken Safes"))
+        stack.approve(beside)
+        completed = stack.wait_for(beside, "completed", seconds=20)
+        for request_id in waiting[:2]:
+            stack.wait_for_reason(request_id, Reason.SAFE_SERVICE_UNREACHABLE, seconds=5)
+        assert {stack.get(request_id)["state"] for request_id in waiting} == {"prepared"}
+
+    _assert_once(stack, fine, first_cvm(fine), completed["compose_hash"])
+    for app, request_id in zip(broken, waiting, strict=True):
+        stack.approve(request_id)
+        completed = stack.wait_for(request_id, "completed")
+        _assert_once(stack, app, first_cvm(app), completed["compose_hash"])
 
 
 def test_phala_cloud_that_is_down_at_each_step_is_waited_for(stack: Stack):

@@ -1,23 +1,36 @@
 """Owners who approve on chain, change, or act elsewhere: the chain decides, people are told, the queue is left tidy."""
 
+from collections.abc import Iterator
 from contextlib import closing
+
+import pytest
 
 from sandbox.anvil import CHAIN_ID
 from sandbox.chain.accounts import OWNERS
 from sandbox.chain.local import encode_call
-from sandbox.chain.safes import SafeTx, approve_and_execute, execute, next_nonce
+from sandbox.chain.safes import SafeTx, SafeVersion, approve_and_execute, execute, next_nonce
 from sandbox.wallet import QueuedApproval
+from sandbox.world import App
 from service.adapters.safe import TransactionService
 from tests.support.queue_worlds import signer_of
 from tests.support.stack import Stack, compose, first_cvm
+
+
+@pytest.fixture(params=["1.3.0", "1.4.1", "1.5.0"])
+def app(stack: Stack, request: pytest.FixtureRequest) -> Iterator[App]:
+    """An app owned by a Safe of each version."""
+    version: SafeVersion = request.param
+    app = stack.world.add_app(safe_version=version)
+    with stack.workspace_with(safes=[app.owner]):
+        yield app
 
 
 def _alerts(stack: Stack, request_id: str) -> list[str]:
     return [one["data"]["code"] for one in stack.events(request_id) if one["type"] == "change_request.alert"]
 
 
-def test_owners_approve_and_execute_on_chain_while_the_safe_service_is_down(stack: Stack):
-    request_id = stack.submit(first_cvm(stack.world.add_app()), compose("on chain"))
+def test_owners_approve_and_execute_on_chain_while_the_safe_service_is_down(stack: Stack, app: App):
+    request_id = stack.submit(first_cvm(app), compose("on chain"))
     stack.wait_for(request_id, "proposed")
     approval, digest = stack.approval(request_id), bytes.fromhex(stack.approval(request_id).safe_tx_hash[2:])
     owners = [owner.address for owner in OWNERS[:2]]
@@ -38,8 +51,7 @@ def test_owners_approve_and_execute_on_chain_while_the_safe_service_is_down(stac
     assert _alerts(stack, request_id) == []
 
 
-def test_an_owner_leaves_at_our_nonce_and_the_approval_is_proposed_again(stack: Stack):
-    app = stack.world.add_app()
+def test_an_owner_leaves_at_our_nonce_and_the_approval_is_proposed_again(stack: Stack, app: App):
     request_id = stack.submit(first_cvm(app), compose("replaced"))
     stack.wait_for(request_id, "proposed")
     first = stack.sign(request_id, owners=1)

@@ -43,7 +43,6 @@ def test_an_endpoint_that_answers_another_chain_id(stack: Stack, command: str):
     ("command", "variable"),
     [
         ("serve", "COUNTERSIGN_DATABASE_URL"),
-        ("serve", "COUNTERSIGN_API_KEYS"),
         ("serve", "COUNTERSIGN_ENCRYPTION_KEYS"),
         ("worker", "COUNTERSIGN_PROPOSER_KEY"),
         ("worker", "COUNTERSIGN_REDIS_URL"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, event
 
 from service.store.columns import Base
 from service.store.database import Database, make_engine
@@ -30,3 +30,18 @@ def database(_engine: Engine) -> Iterator[Database]:
 @pytest.fixture
 def workspace(database: Database) -> str:
     return rows.workspace(database)
+
+
+@pytest.fixture
+def closed_engines(database: Database) -> Iterator[None]:
+    """Closes what processes leave to their end."""
+    used: set[Engine] = set()
+
+    def note(connection: Connection) -> None:
+        used.add(connection.engine)
+
+    event.listen(Engine, "engine_connect", note)
+    yield
+    event.remove(Engine, "engine_connect", note)
+    for engine in used - {database.engine}:
+        engine.dispose()

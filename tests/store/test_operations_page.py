@@ -3,18 +3,20 @@
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, event, select, text
+from sqlalchemy import select, text
 
 from scripts.settings_docs import NEEDED
 from service import wiring
 from service.domain.states import State
 from service.settings import ChainSettings, Settings, SettingsError
+from service.store import idempotency
 from service.store.database import Database
+from service.store.idempotency import Answer, Attempt
 from service.store.requests import Submission, submit
 from service.store.tables import Event
 from tests.support import heard, rows
@@ -43,6 +45,7 @@ def test_the_query_for_encryption_keys_names_the_key_of_every_sealed_value(datab
     workspace_id = rows.workspace(database, webhooks=hooks, phala_webhook_secrets=[secret])
     request_id = rows.change_request(database, workspace_id, State.REGISTERED, vm_uuid=heard.VM_UUID)
     heard.hear(database, workspace_id)
+    idempotency.once(database, Attempt(workspace_id, "run 7", b"f" * 32), lambda _: Answer(202, {}, "{}"))
     (query,) = (query for query in _blocks("operations.md", "sql") if "split_part" in query)
 
     with database.transaction() as session:
@@ -50,6 +53,7 @@ def test_the_query_for_encryption_keys_names_the_key_of_every_sealed_value(datab
 
     assert sorted((row.kind, row.key_id, row.name) for row in found if row.kind != "heard prepare") == [
         ("change request", "k1", request_id),
+        ("kept answer", "k1", "run 7"),
         ("webhook endpoint", "k1", "https://hooks.example/"),
         ("webhooks of Phala Cloud", "k1", "acme"),
         ("workspace", "k1", "acme"),
@@ -87,33 +91,18 @@ START: dict[str, Callable[[Settings], object]] = {
     "watch": _start_watch,
     "migrate": lambda settings: settings.need("database_url"),
     "workspace apply": wiring.database_of,
+    "key": wiring.database_of,
     "secrets rotate": wiring.database_of,
 }
 """What each command makes before it does anything, and asks its settings by."""
 
 
-@pytest.fixture
-def _closed_engines(database: Database) -> Iterator[None]:
-    """Closes what processes that refuse to start leave to their end."""
-    used: set[Engine] = set()
-
-    def note(connection: Connection) -> None:
-        used.add(connection.engine)
-
-    event.listen(Engine, "engine_connect", note)
-    yield
-    event.remove(Engine, "engine_connect", note)
-    for engine in used - {database.engine}:
-        engine.dispose()
-
-
-@pytest.mark.usefixtures("_closed_engines")
+@pytest.mark.usefixtures("closed_engines")
 @pytest.mark.parametrize("command", sorted(START))
 def test_a_command_needs_exactly_the_settings_that_the_page_says(database: Database, command: str):
     complete = Settings(
         database_url=SecretStr(database.engine.url.render_as_string(hide_password=False)),
         redis_url=SecretStr("redis://127.0.0.1:1/0"),
-        api_keys={"acme": SecretStr("key")},
         encryption_keys={"k1": SecretStr(KEY)},
         fingerprint_key=SecretStr(KEY),
         proposer_key=SecretStr("11" * 32),

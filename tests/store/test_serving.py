@@ -168,6 +168,9 @@ def test_a_broken_safe_delays_no_other(database: Database, workspace: str, parts
     assert serve.serve_proposal(parts, posting["fine"]) is ProposalState.QUEUED
 
     assert (rows.due_in(database, Proposal, posting["broken"]) or 0) > 39_000, "what the service asks for is obeyed"
+    broken = rows.read(database, Proposal, posting["broken"])
+    assert (broken.fault, broken.detail) == (Reason.SAFE_SERVICE_UNREACHABLE, "HTTP 429")
+    assert rows.read(database, Proposal, posting["fine"]).fault is None
 
 
 @pytest.mark.parametrize(

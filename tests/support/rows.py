@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
+from service.domain.api_keys import Scope, digest, hint
 from service.domain.calls import approval_call, safe_tx_hash
 from service.domain.chain import Block, ChainFact, FactKind
 from service.domain.reasons import Reason
@@ -16,7 +17,7 @@ from service.store import leases, tokens, workspaces
 from service.store.database import Database
 from service.store.leases import Lease, LeasedTable
 from service.store.sealing import Sealer
-from service.store.tables import ChangeRequest, Event, Proposal, SafeTransaction, WebhookDelivery
+from service.store.tables import ApiKey, ChangeRequest, Event, Proposal, SafeTransaction, WebhookDelivery
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CHAIN_ID = 31337
@@ -48,6 +49,15 @@ def workspace(database: Database, slug: str = "acme", **columns: Any) -> str:
         "safes": [(CHAIN_ID, SAFE)],
     }
     return workspaces.save(database, workspaces.WorkspaceSpec(slug=slug, **(values | columns)))
+
+
+def api_key(database: Database, workspace_id: str, key: str, scope: Scope = Scope.ADMIN, **columns: Any) -> str:
+    """A given API key; its id."""
+    key_id = database.new_id("key")
+    values = {"digest": digest(key), "hint": hint(key), "name": "test", "created_by": "command line"} | columns
+    with database.transaction() as session:
+        session.add(ApiKey(id=key_id, workspace_id=workspace_id, scope=scope.value, **values))
+    return key_id
 
 
 def change_request(database: Database, workspace_id: str, state: State = State.RECEIVED, **columns: Any) -> str:

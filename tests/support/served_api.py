@@ -13,9 +13,13 @@ from fastapi import FastAPI
 
 from service.api import serve
 from service.api.app import create_app
+from service.domain.api_keys import mint
+from service.store.database import Database
 from service.wiring import ApiParts
+from tests.support import rows
 
-KEYS = {"acme": "key-of-acme", "other": "key-of-other", "gone": "key-of-a-workspace-that-is-not-there"}
+KEYS = {slug: mint(slug.encode().ljust(32)) for slug in ("acme", "other")}
+"""One key of the largest scope for each workspace; ``callers`` stores them."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,14 @@ class Api:
     acme: httpx.Client
     other: httpx.Client
     nobody: httpx.Client
+
+
+def callers(database: Database) -> dict[str, str]:
+    """Two workspaces with their keys; the ids of the workspaces by slug."""
+    ids = {slug: rows.workspace(database, slug) for slug in KEYS}
+    for slug, key in KEYS.items():
+        rows.api_key(database, ids[slug], key)
+    return ids
 
 
 @contextmanager

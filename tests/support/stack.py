@@ -1,7 +1,7 @@
 """What flow tests do with a running Countersign and its world, in the words of its users."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -213,6 +213,17 @@ class Stack:
     def safe_service_down(self) -> Iterator[None]:
         """Everything at the Safe Transaction Service answers 503."""
         self.safe_faults.post("/faults", json={"path": "*", "status": 503, "times": 100_000}).raise_for_status()
+        try:
+            yield
+        finally:
+            self.safe_faults.delete("/faults").raise_for_status()
+
+    @contextmanager
+    def safes_broken(self, faults: Mapping[str, Mapping[str, float]]) -> Iterator[None]:
+        """The queues of these Safes misbehave, in the words of the sandbox's faults; others are served."""
+        for safe, fault in faults.items():
+            members = {"path": f"*/safes/{safe}/*", "times": 100_000, **fault}
+            self.safe_faults.post("/faults", json=members).raise_for_status()
         try:
             yield
         finally:

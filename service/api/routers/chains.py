@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.api.deps import CallerDep
+from service.api.deps import ReadDep
 from service.api.description import example
 from service.api.route import ApiRoute
 from service.api.schemas import CatchUp, ChainList, ChainStatus, ChainWatch
@@ -13,7 +13,7 @@ router = APIRouter(prefix="/v1/chains", tags=["chains"], route_class=ApiRoute)
 
 
 @router.get("", summary="List the chains", responses=example(200, "Chains", "The configured chains, by id"))
-def listing(caller: CallerDep) -> ChainList:
+def listing(caller: ReadDep) -> ChainList:
     """Say of each configured chain how far it was read. It is the same for every workspace."""
     configured = caller.parts.chains
     with caller.database.transaction() as session:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from service.api import cursors, refreshing, representation, submissions
 from service.api.bodies import REFRESH_EXAMPLES, SUBMIT_EXAMPLES, RefreshBody, SubmitBody
-from service.api.deps import CallerDep, RequestId, known
+from service.api.deps import Caller, ReadDep, RequestId, SubmitDep, known
 from service.api.description import example, failures
 from service.api.fields import Bytes32, CvmId
 from service.api.problems import (
@@ -92,7 +92,7 @@ class EventsQuery(_Query):
     ),
 )
 def submit(
-    body: Annotated[SubmitBody, Body(openapi_examples=SUBMIT_EXAMPLES)], caller: CallerDep, response: Response
+    body: Annotated[SubmitBody, Body(openapi_examples=SUBMIT_EXAMPLES)], caller: SubmitDep, response: Response
 ) -> ChangeRequestOut:
     """Store a change of one CVM. It is prepared, proposed to the Safe's owners, and committed once they approved."""
     asked = submissions.submission(body, caller.workspace_id, caller.parts.chains)
@@ -106,7 +106,7 @@ def submit(
     summary="List change requests",
     responses=example(200, "ChangeRequests", "One page, newest first") | failures(INVALID_REQUEST),
 )
-def listing(query: Annotated[ListQuery, Query()], caller: CallerDep) -> ChangeRequestList:
+def listing(query: Annotated[ListQuery, Query()], caller: ReadDep) -> ChangeRequestList:
     """List the workspace's change requests, newest first."""
     filters = Filters(query.state, query.cvm_id, query.compose_hash, query.live)
     before = cursors.decode(query.cursor)
@@ -120,7 +120,7 @@ def listing(query: Annotated[ListQuery, Query()], caller: CallerDep) -> ChangeRe
     )
 
 
-def _read(caller: CallerDep, request_id: str) -> ChangeRequestOut:
+def _read(caller: Caller, request_id: str) -> ChangeRequestOut:
     with caller.database.transaction() as session:
         row = known(requests.get(session, caller.workspace_id, request_id))
         approvals = requests.approvals_of(session, [row])
@@ -133,7 +133,7 @@ def _read(caller: CallerDep, request_id: str) -> ChangeRequestOut:
     responses=example(200, "ChangeRequest", "The change request")
     | failures(NOT_FOUND, INVALID_REQUEST, TOO_MANY_WAITING),
 )
-def read(request_id: RequestId, query: Annotated[ReadQuery, Query()], caller: CallerDep) -> ChangeRequestOut:
+def read(request_id: RequestId, query: Annotated[ReadQuery, Query()], caller: ReadDep) -> ChangeRequestOut:
     """Read a change request now, or with `wait` as soon as its state changes.
 
     Give the `state` you know as well, so that no change between two reads is missed.
@@ -150,7 +150,7 @@ def read(request_id: RequestId, query: Annotated[ReadQuery, Query()], caller: Ca
     summary="List the events of a change request",
     responses=example(200, "Events", "Events in order") | failures(NOT_FOUND, INVALID_REQUEST),
 )
-def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller: CallerDep) -> EventList:
+def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller: ReadDep) -> EventList:
     """List what happened, in order: the timeline, and the same data that webhooks carry."""
     with caller.database.transaction() as session:
         row = known(requests.get(session, caller.workspace_id, request_id))
@@ -166,7 +166,7 @@ def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller
     summary="Cancel a change request",
     responses=example(202, "ChangeRequest", "The wish is stored") | failures(NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
 )
-def cancel(request_id: RequestId, caller: CallerDep) -> ChangeRequestOut:
+def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
     """Ask to cancel. The state turns `cancelled` soon after; to ask twice changes nothing."""
     shown = _read(caller, request_id)
     try:
@@ -199,7 +199,7 @@ def cancel(request_id: RequestId, caller: CallerDep) -> ChangeRequestOut:
 )
 def refresh(
     request_id: RequestId,
-    caller: CallerDep,
+    caller: SubmitDep,
     body: Annotated[RefreshBody | None, Body(openapi_examples=REFRESH_EXAMPLES)] = None,
 ) -> ChangeRequestOut:
     """Renew the commit token of an update: without a body the service prepares its patch again.

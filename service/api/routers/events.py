@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from service.api import cursors
-from service.api.deps import CallerDep
+from service.api.deps import ReadDep
 from service.api.description import example, failures
 from service.api.problems import INVALID_REQUEST
 from service.api.route import ApiRoute
@@ -24,7 +24,7 @@ _PLACE: Final = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
     summary="Read the events of the workspace",
     responses=example(200, "Feed", "Events, oldest first") | failures(INVALID_REQUEST),
 )
-def read(query: Annotated[FeedQuery, Query()], caller: CallerDep) -> Feed:
+def read(query: Annotated[FeedQuery, Query()], caller: ReadDep) -> Feed:
     """Read what happened in the whole workspace, oldest first; `next_cursor` is where to read on, now or later.
 
     Nothing is ever added before a cursor: an event appears once every earlier transaction has ended.

@@ -12,8 +12,9 @@ from pydantic import AfterValidator, SecretStr
 from starlette.responses import Response
 
 from service.api import cursors, webhook_bodies, webhook_schemas
-from service.api.deps import Caller, CallerDep
+from service.api.deps import Caller, ManageDep, ReadDep
 from service.api.description import example, failures
+from service.api.idempotent import first
 from service.api.problems import (
     BODY_TOO_LARGE,
     INVALID_REQUEST,
@@ -111,6 +112,10 @@ def _check_url(caller: Caller, url: str) -> None:
         raise invalid("#/url", error.detail.removeprefix("the URL ")) from None
 
 
+def _check_receiver(*, body: CreateEndpointBody, caller: Caller, **_: object) -> None:
+    _check_url(caller, body.url)
+
+
 def _chosen(secret: SecretStr | None) -> SecretStr:
     return secret or SecretStr(secret_of(secrets.token_bytes(_SECRET_BYTES)))
 
@@ -122,13 +127,13 @@ def _chosen(secret: SecretStr | None) -> SecretStr:
     responses=example(201, "NewWebhookEndpoint", "Created; the secret is shown this once", headers=["Location"])
     | failures(*_OF_BODY, WEBHOOK_ENDPOINT_EXISTS, TOO_MANY_WEBHOOK_ENDPOINTS),
 )
+@first(_check_receiver)
 def create(
     body: Annotated[CreateEndpointBody, Body(openapi_examples=webhook_bodies.CREATE_EXAMPLES)],
-    caller: CallerDep,
+    caller: ManageDep,
     response: Response,
 ) -> EndpointWithSecret:
     """Have events sent to a URL from now on. Keep the secret of the answer: it is not shown again."""
-    _check_url(caller, body.url)
     secret = _chosen(body.secret)
     new = NewEndpoint(body.url, secret, body.description, body.event_types)
     with _refusals():
@@ -141,7 +146,7 @@ def create(
 @router.get(
     "", summary="List webhook endpoints", responses=example(200, "WebhookEndpoints", "All that are not deleted")
 )
-def listing(caller: CallerDep) -> EndpointList:
+def listing(caller: ReadDep) -> EndpointList:
     """List the workspace's endpoints, oldest first; those of the workspace file too."""
     with caller.database.transaction() as session:
         rows = webhook_endpoints.listing(session, caller.workspace_id)
@@ -153,7 +158,7 @@ def listing(caller: CallerDep) -> EndpointList:
     summary="Read a webhook endpoint",
     responses=example(200, "WebhookEndpoint", "The endpoint") | failures(NOT_FOUND),
 )
-def read(endpoint_id: EndpointId, caller: CallerDep) -> EndpointOut:
+def read(endpoint_id: EndpointId, caller: ReadDep) -> EndpointOut:
     """Read an endpoint; one that was deleted too."""
     return webhook_schemas.endpoint(_read(caller, endpoint_id), caller.database.public_url)
 
@@ -172,7 +177,7 @@ def _read(caller: Caller, endpoint_id: str) -> WebhookEndpoint:
 def update(
     endpoint_id: EndpointId,
     body: Annotated[UpdateEndpointBody, Body(openapi_examples=webhook_bodies.UPDATE_EXAMPLES)],
-    caller: CallerDep,
+    caller: ManageDep,
 ) -> EndpointOut:
     """Change an endpoint, pause it, or let it go on. While it is paused its events are kept for it."""
     values: dict[str, Any] = body.model_dump(exclude_unset=True, exclude={"paused"})
@@ -189,7 +194,7 @@ def update(
     responses=example(200, "DeletedWebhookEndpoint", "The endpoint as it was")
     | failures(NOT_FOUND, WEBHOOK_ENDPOINT_OF_FILE),
 )
-def delete(endpoint_id: EndpointId, caller: CallerDep) -> EndpointOut:
+def delete(endpoint_id: EndpointId, caller: ManageDep) -> EndpointOut:
     """Delete an endpoint. What was not delivered is dropped; its deliveries stay readable. Again changes nothing."""
     with _refusals():
         row = webhook_endpoints.delete(caller.database, caller.workspace_id, endpoint_id)
@@ -205,7 +210,7 @@ def delete(endpoint_id: EndpointId, caller: CallerDep) -> EndpointOut:
 def rotate_secret(
     endpoint_id: EndpointId,
     body: Annotated[RotateSecretBody, Body(openapi_examples=webhook_bodies.ROTATE_EXAMPLES)],
-    caller: CallerDep,
+    caller: ManageDep,
 ) -> EndpointWithSecret:
     """Replace the secret. For `overlap_seconds` both sign, so that a receiver may take its time to change."""
     secret = _chosen(body.secret)
@@ -222,7 +227,7 @@ def rotate_secret(
     responses=example(202, "TestWebhookDelivery", "The delivery")
     | failures(NOT_FOUND, WEBHOOK_ENDPOINT_DELETED, WEBHOOK_ENDPOINT_DISABLED),
 )
-def send_test(endpoint_id: EndpointId, caller: CallerDep) -> DeliveryOut:
+def send_test(endpoint_id: EndpointId, caller: ManageDep) -> DeliveryOut:
     """Send an event of type `webhook_endpoint.test` to this endpoint, whatever it filters."""
     with _refusals():
         row = webhook_endpoints.send_test(caller.database, caller.workspace_id, endpoint_id, caller.parts.clock.now())
@@ -236,7 +241,7 @@ def send_test(endpoint_id: EndpointId, caller: CallerDep) -> DeliveryOut:
     summary="List the deliveries of a webhook endpoint",
     responses=example(200, "WebhookDeliveries", "One page, newest first") | failures(NOT_FOUND, INVALID_REQUEST),
 )
-def deliveries(endpoint_id: EndpointId, query: Annotated[DeliveriesQuery, Query()], caller: CallerDep) -> DeliveryList:
+def deliveries(endpoint_id: EndpointId, query: Annotated[DeliveriesQuery, Query()], caller: ReadDep) -> DeliveryList:
     """List deliveries with their attempts, newest first."""
     before = cursors.decode(query.cursor, _DELIVERY_ID)
     row = _read(caller, endpoint_id)
@@ -256,7 +261,7 @@ def deliveries(endpoint_id: EndpointId, query: Annotated[DeliveriesQuery, Query(
     responses=example(202, "WebhookDelivery", "The delivery, pending again")
     | failures(NOT_FOUND, WEBHOOK_ENDPOINT_DELETED, WEBHOOK_ENDPOINT_DISABLED),
 )
-def resend(endpoint_id: EndpointId, delivery_id: DeliveryId, caller: CallerDep) -> DeliveryOut:
+def resend(endpoint_id: EndpointId, delivery_id: DeliveryId, caller: ManageDep) -> DeliveryOut:
     """Send a delivery again, whatever became of it, with the whole schedule before it."""
     with _refusals():
         shown = webhook_history.resend(caller.database, caller.workspace_id, endpoint_id, delivery_id)
@@ -275,7 +280,7 @@ def resend(endpoint_id: EndpointId, delivery_id: DeliveryId, caller: CallerDep) 
 def replay(
     endpoint_id: EndpointId,
     body: Annotated[ReplayBody, Body(openapi_examples=webhook_bodies.REPLAY_EXAMPLES)],
-    caller: CallerDep,
+    caller: ManageDep,
 ) -> ReplayOut:
     """Send the workspace's events of a range to this endpoint, at most 1000 at a time.
 

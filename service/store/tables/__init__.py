@@ -6,6 +6,7 @@ checksummed. Columns ending in ``_sealed`` hold ciphertext of ``service.store.se
 """
 
 from service.store.tables.approvals import Proposal, SafeTransaction
+from service.store.tables.callers import ApiKey, IdempotentAnswer, RateBucket
 from service.store.tables.chain import ChainCursor, ChainFact
 from service.store.tables.change_requests import ChangeRequest
 from service.store.tables.inbound import CommitToken, InboundEvent
@@ -14,6 +15,7 @@ from service.store.tables.processes import Heartbeat
 from service.store.tables.workspaces import ExternalApp, RegisteredSafe, Workspace
 
 __all__ = [
+    "ApiKey",
     "ChainCursor",
     "ChainFact",
     "ChangeRequest",
@@ -21,8 +23,10 @@ __all__ = [
     "Event",
     "ExternalApp",
     "Heartbeat",
+    "IdempotentAnswer",
     "InboundEvent",
     "Proposal",
+    "RateBucket",
     "RegisteredSafe",
     "SafeTransaction",
     "WebhookAttempt",

@@ -42,6 +42,7 @@ class Proposal(Leased, Base):
     safe: Mapped[str | None]
     approver: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     detail: Mapped[str | None]
+    fault: Mapped[str | None]
     alerts: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'"))
     safe_seen: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     news_at: Mapped[datetime | None]

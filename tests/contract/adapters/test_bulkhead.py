@@ -119,7 +119,7 @@ def test_a_transaction_service_that_stalls_holds_its_share_of_threads():
 
 @pytest.mark.parametrize(
     ("status", "headers", "pause"),
-    [(429, {"Retry-After": "30"}, 30), (503, {"Retry-After": "30"}, 30), (429, {}, 1)],
+    [(429, {"Retry-After": "30"}, 30), (429, {}, 1)],
 )
 def test_a_transaction_service_that_asks_for_a_pause_is_left_alone(status: int, headers: dict[str, str], pause: int):
     with serving(lambda _: Say(status, b"{}", headers)) as server, queue_at(server) as queue:
@@ -134,9 +134,22 @@ def test_a_transaction_service_that_asks_for_a_pause_is_left_alone(status: int, 
         assert len(server.requests) == 1
 
 
-def test_a_fault_without_a_pause_is_no_reason_to_wait():
-    with serving(lambda _: Say(503)) as server, queue_at(server) as queue:
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "30"}], ids=["no time", "a time"])
+def test_what_fails_for_one_safe_is_no_reason_to_spare_others(headers: dict[str, str]):
+    with serving(lambda _: Say(503, b"{}", headers)) as server, queue_at(server) as queue:
         for _ in range(2):
             with pytest.raises(Unreachable, match="HTTP 503"):
                 queue.pending(SAFE, 3)
         assert len(server.requests) == 2
+
+
+def test_the_transaction_service_of_one_chain_says_nothing_about_anothers():
+    with (
+        serving(lambda _: Say(429, b"{}", {"Retry-After": "30"})) as spared,
+        serving(lambda _: Say.json(EMPTY)) as fine,
+        queue_at(spared) as one,
+        queue_at(fine) as other,
+    ):
+        with pytest.raises(Unreachable, match="HTTP 429"):
+            one.pending(SAFE, 3)
+        assert other.pending(SAFE, 3) == []

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from pydantic import SecretStr
 
 from service.adapters.webhook_guard import WebhookGuard
 from service.store.database import Database, make_engine
@@ -11,7 +10,7 @@ from service.wiring import ApiParts, ChainLinks
 from tests.support import rows
 from tests.support.fakes import FixedClock
 from tests.support.postgres import NewDatabase
-from tests.support.served_api import KEYS, Api, serving
+from tests.support.served_api import Api, callers, serving
 
 CHAINS = {
     8453: ChainLinks("base", "https://app.safe.global", "https://basescan.org"),
@@ -22,9 +21,8 @@ NAMES = {"hooks.example.com": ["93.184.215.14"], "inside.example.com": ["93.184.
 
 
 def _parts(database: Database) -> ApiParts:
-    keys = {slug: SecretStr(key) for slug, key in KEYS.items()}
     guard = WebhookGuard(resolve=lambda host, _: NAMES[host])
-    return ApiParts(database=database, clock=FixedClock(rows.NOW), api_keys=keys, chains=CHAINS, webhook_guard=guard)
+    return ApiParts(database=database, clock=FixedClock(rows.NOW), chains=CHAINS, webhook_guard=guard)
 
 
 @pytest.fixture
@@ -34,8 +32,8 @@ def parts(database: Database) -> ApiParts:
 
 @pytest.fixture
 def workspaces(database: Database) -> dict[str, str]:
-    """Ids of two workspaces by slug."""
-    return {slug: rows.workspace(database, slug) for slug in ("acme", "other")}
+    """Ids of two workspaces, which have a key each, by slug."""
+    return callers(database)
 
 
 @pytest.fixture
@@ -50,8 +48,7 @@ def idle_api(new_database: NewDatabase) -> Iterator[Api]:
     """An API shared by tests that store nothing."""
     with new_database() as url:
         database = Database(make_engine(url), rows.sealer())
-        for slug in ("acme", "other"):
-            rows.workspace(database, slug)
+        callers(database)
         with serving(_parts(database)) as served:
             yield served
         database.engine.dispose()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from service.adapters.webhook_guard import WebhookGuard
 from service.api import problem_pages, problems
@@ -16,6 +16,7 @@ from service.api.app import create_app
 from service.api.bodies import RefreshBody, SubmitBody
 from service.api.patch import PatchMembers
 from service.api.problems import MEDIA_TYPE, PROBLEMS, ProblemType
+from service.api.routers.api_keys import CreateKeyBody, RotateKeyBody
 from service.api.routers.change_requests import EventsQuery, ListQuery, ReadQuery
 from service.api.webhook_bodies import (
     CreateEndpointBody,
@@ -25,6 +26,7 @@ from service.api.webhook_bodies import (
     RotateSecretBody,
     UpdateEndpointBody,
 )
+from service.domain.api_keys import Scope
 from service.store.database import Database, make_engine
 from service.wiring import ApiParts
 from tests.support import rows
@@ -33,8 +35,14 @@ from tests.support.fakes import FixedClock
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]
 BODIES: dict[str, type[BaseModel]] = {
-    model.__name__: model
-    for model in (SubmitBody, RefreshBody, CreateEndpointBody, UpdateEndpointBody, RotateSecretBody, ReplayBody)
+    "POST /v1/change-requests": SubmitBody,
+    "POST /v1/change-requests/{request_id}/refresh": RefreshBody,
+    "POST /v1/api-keys": CreateKeyBody,
+    "POST /v1/api-keys/{key_id}/rotate": RotateKeyBody,
+    "POST /v1/webhook-endpoints": CreateEndpointBody,
+    "PATCH /v1/webhook-endpoints/{endpoint_id}": UpdateEndpointBody,
+    "POST /v1/webhook-endpoints/{endpoint_id}/rotate-secret": RotateSecretBody,
+    "POST /v1/webhook-endpoints/{endpoint_id}/replay": ReplayBody,
 }
 
 
@@ -42,7 +50,7 @@ BODIES: dict[str, type[BaseModel]] = {
 def document() -> Json:
     """The document as it is served; nothing is connected to."""
     database = Database(make_engine("postgresql://nobody@localhost/none"), rows.sealer())
-    app = create_app(ApiParts(database, FixedClock(), {"acme": SecretStr("key")}, {}, WebhookGuard()))
+    app = create_app(ApiParts(database, FixedClock(), {}, WebhookGuard()))
     described: Json = json.loads(json.dumps(app.openapi()))
     return described
 
@@ -71,24 +79,26 @@ def test_every_operation_has_valid_examples_of_its_success(document: Json):
 
 
 def test_every_body_has_valid_examples(document: Json):
-    bodies = [operation["requestBody"] for _, operation in operations(document) if "requestBody" in operation]
-    assert bodies
-    for body in bodies:
-        content = body["content"]["application/json"]
-        assert len(examples(document, content)) == 2
-        for value in examples(document, content):
-            check(document, content["schema"], value)
-            (reference,) = re.findall(r"#/components/schemas/(\w+)", json.dumps(content["schema"]))
-            model = BODIES[reference]
-            model.model_validate(value)
+    taken = {}
+    for name, operation in operations(document):
+        if "requestBody" in operation:
+            content = operation["requestBody"]["content"]["application/json"]
+            taken[name] = examples(document, content)
+            assert len(taken[name]) == 2, name
+            for value in taken[name]:
+                check(document, content["schema"], value)
+                BODIES[name].model_validate(value)
+    assert taken.keys() == BODIES.keys()
 
 
 def test_every_problem_of_an_operation_is_described(document: Json):
     for name, operation in operations(document):
         failures = {status: answer for status, answer in operation["responses"].items() if not status.startswith("2")}
         if "/v1/" in name:
-            assert {"401", "500"} <= set(failures), name
+            assert {"401", "403", "429", "500"} <= set(failures), name
             assert operation["security"] == [{"ApiKey": []}]
+            assert "Needs scope" in operation["description"], name
+            assert ("Idempotency-Key" in json.dumps(operation.get("parameters"))) is name.startswith("POST"), name
         for status, answer in failures.items():
             content = answer["content"][MEDIA_TYPE]
             for value in examples(document, content):
@@ -122,6 +132,7 @@ def test_the_page_has_every_problem():
 def test_the_guide_names_every_member():
     guide = "".join((ROOT / "docs" / page).read_text() for page in ("api.md", "webhooks.md"))
     queries = (ReadQuery, ListQuery, EventsQuery, DeliveriesQuery, FeedQuery)
-    members = {*PatchMembers.__annotations__} | {name for body in BODIES.values() for name in body.model_fields}
+    members = {*PatchMembers.__annotations__}.union(*(body.model_fields for body in BODIES.values()))
     members |= {name for query in queries for name in query.model_fields}
+    members |= {"Idempotency-Key", "Idempotent-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", *Scope}
     assert {name for name in members if not re.search(rf"\b{name}\b", guide)} == set()

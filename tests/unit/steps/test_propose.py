@@ -103,6 +103,13 @@ def test_a_joined_proposal_is_not_checked_again(
     assert intents.joined == []
 
 
+def test_what_keeps_a_proposal_from_being_posted_is_the_reason(run: partial[Outcome]) -> None:
+    fault = Reason.SAFE_SERVICE_UNREACHABLE
+    posting = proposal(ProposalState.POSTING, detail="HTTP 503", fault=fault)
+
+    assert run(prepared(proposal=posting)) == Wait(10.0, fault, "HTTP 503")
+
+
 def test_a_joined_proposal_that_lacks_the_device_is_left_for_one_that_has_it(
     run: partial[Outcome], chain: FakeChain, intents: RecordingRequestIntents
 ) -> None:
