@@ -21,6 +21,8 @@ from service.phala.two_phase import PATCH_MEMBERS
 T = TypeVar("T")
 _PAGE: Final = 100
 _OPERATIONS: Final = 1000
+_UPDATES: Final = ("update", "upgrade", "resize")
+"""In the type of an operation that can be a patch's: `compose_update`, `resize`; others are `power_on` and the like."""
 _CORRELATION_ID: Final = 200
 
 
@@ -157,6 +159,7 @@ def _operation(found: CvmOperation) -> Operation:
         started_at=found.started_at,
         compose_hash=_optional("compose hash", found.compose_hash),
         error=one_line(found.error_message) if found.error_message else None,
+        is_update=any(word in kind for kind in (found.operation_type, *found.sub_operations) for word in _UPDATES),
     )
 
 

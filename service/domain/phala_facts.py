@@ -56,13 +56,19 @@ class OperationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation of a CVM, grouped by its correlation id."""
+    """An operation of a CVM, grouped by its correlation id.
+
+    Attributes:
+        compose_hash: bytes32 that it brings, if told.
+        is_update: whether it can be the effect of a patch; a restart or a stop cannot.
+    """
 
     correlation_id: str
     status: OperationStatus
     started_at: datetime
     compose_hash: str | None
     error: str | None
+    is_update: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from service.domain.errors import NotFound, Unauthorized, Unreachable
 from service.domain.outcomes import Advance, Facts
 from service.domain.phala_facts import Operation, OperationStatus
-from service.domain.prepares import TOKEN_LIFETIME
+from service.domain.prepares import DOUBT, TOKEN_LIFETIME
 from service.domain.snapshots import ChangeRequest, Intake
 from service.domain.states import State
 from service.ports import Phala
-
-CLOCK_SKEW: Final = timedelta(seconds=5)
-"""How far Phala Cloud's clock may be behind ours."""
 
 
 def vm_uuid_of(request: ChangeRequest) -> str:
@@ -34,9 +30,9 @@ def earliest_commit(request: ChangeRequest) -> datetime:
     That is the minting of its first token: our prepare, or what a webhook said. A token that was handed in can be as
     old as tokens get by then, and its commit link can have been used before. A refresh leaves the first one standing.
     """
-    first = _since_known(request)
+    first = _since_known(request) - DOUBT
     if request.intake is Intake.PREPARED and request.prepared_at is not None:
-        return min(first, request.prepared_at - TOKEN_LIFETIME - CLOCK_SKEW)
+        return min(first, request.prepared_at - TOKEN_LIFETIME - DOUBT)
     return first
 
 
@@ -44,14 +40,16 @@ def _since_known(request: ChangeRequest) -> datetime:
     times = [request.prepared_at, request.prepare_attempted_at]
     if request.token_expires_at is not None:
         times.append(request.token_expires_at - TOKEN_LIFETIME)
-    return min((time for time in times if time is not None), default=request.state_entered_at) - CLOCK_SKEW
+    return min((time for time in times if time is not None), default=request.state_entered_at)
 
 
 def find_operation(request: ChangeRequest, phala: Phala) -> Operation | None:
     """The newest operation with the request's hash that started since its token was minted.
 
-    Before a token was handed in, when it was minted is not known. An operation from then counts only if it did not
-    fail and gave the CVM the hash that it has now: no later one brought another.
+    A failed one counts, too: the commit was taken, and what failed is its run.
+
+    When the token was minted is known up to ``DOUBT``, and before it was handed in not at all. An operation from then
+    counts only if it did not fail and gave the CVM the hash that it has now: no later one brought another.
 
     Raises:
         Unreachable: it could not be looked for, whatever the cause: not seen is not no.

@@ -7,15 +7,14 @@ from typing import Any
 from service.domain.errors import Busy, NotFound, Refused, Unreachable
 from service.domain.outcomes import Advance, Facts, Notice, Outcome, Wait, stop
 from service.domain.patch import moves_hash
-from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, Prepared
-from service.domain.prepares import TOKEN_LIFETIME
+from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, OperationStatus, Prepared
+from service.domain.prepares import DOUBT, TOKEN_LIFETIME
 from service.domain.reasons import Reason
 from service.domain.schedules import step_backoff
 from service.domain.snapshots import HANDED_IN, ChangeRequest
 from service.domain.states import State
 from service.ports import Chain, Clock, Phala, RequestIntents, SafeQueue, Signer
 from service.steps.ends import ending, ends_on_refusal
-from service.steps.looking import CLOCK_SKEW
 from service.steps.preflight import SOME_HASH, app_of, preflight, warn
 
 
@@ -60,8 +59,16 @@ def prepare(
 
 
 def _applied_earlier(phala: Phala, vm_uuid: str, attempted_at: datetime) -> Operation | None:
-    """The operation of an earlier attempt: the first since then, or one that Phala Cloud's clock puts just before."""
-    operations = phala.operations(vm_uuid, attempted_at - CLOCK_SKEW)
+    """The operation of an earlier attempt: the first since then, or one that Phala Cloud's clock puts just before.
+
+    Only one that can be the patch: what somebody else did to the CVM must not pass for it. After one that failed the
+    patch is sent again.
+    """
+    operations = [
+        found
+        for found in phala.operations(vm_uuid, attempted_at - DOUBT)
+        if found.is_update and found.status is not OperationStatus.FAILED
+    ]
     since = [found for found in operations if found.started_at >= attempted_at]
     return since[-1] if since else next(iter(operations), None)
 

@@ -122,6 +122,7 @@ def test_the_whole_way(phala: PhalaAdapter, cvm: OnChainCvm):
     (operation,) = phala.operations(cvm.vm_uuid, started)
     assert (operation.correlation_id, operation.status) == (correlation_id, OperationStatus.COMPLETED)
     assert operation.compose_hash == prepared.compose_hash
+    assert operation.is_update
     assert phala.operations(cvm.vm_uuid, operation.started_at) == [operation]
     assert phala.operations(cvm.vm_uuid, operation.started_at + timedelta(milliseconds=1)) == []
     assert phala.running(cvm.vm_uuid) == Running(prepared.compose_hash, prepared.compose_hash, "running")

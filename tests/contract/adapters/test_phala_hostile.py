@@ -226,3 +226,21 @@ def test_an_operation_of_an_unknown_status_is_in_progress():
     )
     assert operation.status is OperationStatus.IN_PROGRESS
     assert operation.started_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts", "is_update"),
+    [
+        ("compose_update", ["power_off", "power_on"], True),
+        ("resize", [], True),
+        ("os_upgrade", [], True),
+        ("combined", ["compose_update", "resize"], True),
+        ("power_on", [], False),
+        ("restart", ["power_off", "power_on"], False),
+    ],
+)
+def test_an_operation_tells_whether_it_can_be_a_patch(kind: str, parts: list[str], *, is_update: bool):
+    item = {"correlation_id": "c", "operation_type": kind, "sub_operations": parts, "status": "completed"}
+    found = {"items": [item | {"started_at": "2026-01-02T03:04:05"}], "next_cursor": None}
+    (operation,) = saying(200, found).operations(UUID, datetime(2026, 1, 1, tzinfo=UTC))
+    assert operation.is_update is is_update

@@ -11,6 +11,7 @@ from service.domain.errors import (
     LeaseLost,
     NotVisibleYet,
     Refused,
+    TokenDead,
     Unauthorized,
     Unreachable,
 )
@@ -20,6 +21,7 @@ from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
 from service.steps.commit import ALREADY_REGISTERED, commit
+from service.steps.track import track
 from tests.support.builders import COMPOSE_HASH, DEVICE, NOW, OTHER_HASH, VM_UUID
 from tests.support.committing import ADOPTED, TRANSACTION, assert_ended, committed, cut_off, unanswered
 from tests.support.fake_chain import FakeChain
@@ -201,7 +203,7 @@ class TestALostAnswer:
 
         assert run(unanswered(registered)) == committed("op-2")
 
-    @pytest.mark.parametrize(("seconds", "ours"), [(5, True), (6, False)])
+    @pytest.mark.parametrize(("seconds", "ours"), [(60, True), (61, False)])
     def test_an_operation_older_than_the_token_is_not_ours_but_clocks_differ(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, seconds: int, *, ours: bool
     ) -> None:
@@ -209,6 +211,27 @@ class TestALostAnswer:
         phala.history.append(Operation("op-x", OperationStatus.COMPLETED, earlier, registered.compose_hash, None))
 
         assert run(unanswered(registered)) == (committed("op-x", ADOPTED) if ours else committed("op-2"))
+
+    def test_an_operation_that_failed_just_before_the_token_is_of_an_earlier_request(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
+    ) -> None:
+        earlier = NOW - timedelta(seconds=4)
+        phala.history.append(Operation("op-x", OperationStatus.FAILED, earlier, registered.compose_hash, "no"))
+
+        assert run(unanswered(registered)) == committed("op-2")
+
+    def test_a_dead_token_and_a_failed_operation_since_is_the_commit_that_failed(
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
+    ) -> None:
+        """The commit was taken, its run failed: committing again would run once more what the owners saw fail."""
+        phala.history.append(Operation("op-x", OperationStatus.FAILED, NOW, registered.compose_hash, "no space left"))
+        phala.fail("commit", TokenDead("466"))
+
+        assert run(unanswered(registered)) == committed("op-x", ADOPTED)
+        followed = track(replace(registered, state=State.COMMITTED, correlation_id="op-x"), phala=phala, clock=clock)
+        assert isinstance(followed, Advance)
+        assert (followed.to, followed.reason) == (State.FAILED, Reason.OPERATION_FAILED)
+        assert "prepare" not in phala.calls
 
     def test_a_link_used_before_the_request_was_prepared_is_ours(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala

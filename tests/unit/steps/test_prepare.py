@@ -232,11 +232,11 @@ def test_a_permitted_change_whose_answer_was_lost_is_adopted_instead_of_repeated
 def test_a_permitted_change_is_found_though_phala_clouds_clock_is_behind_ours(
     run: Run, phala: FakePhala, clock: FixedClock
 ) -> None:
-    clock.advance(seconds=-4)
+    clock.advance(seconds=-60)
     phala.fail("prepare", Nonsense("cut off", reason=Reason.PHALA_UNREACHABLE), after_effect=True)
     with pytest.raises(Nonsense):
         run(permitted(patch=NO_HASH_MOVED))
-    clock.advance(seconds=9)
+    clock.advance(seconds=65)
 
     outcome = run(permitted(patch=NO_HASH_MOVED, prepare_attempted_at=NOW))
 
@@ -255,6 +255,24 @@ def test_an_operation_just_before_counts_only_if_there_is_none_since(
     outcome = run(permitted(patch=NO_HASH_MOVED, prepare_attempted_at=NOW))
 
     assert outcome == Advance(State.COMMITTED, {"correlation_id": "ours"})
+
+
+@pytest.mark.parametrize("seconds", [-3, 1])
+@pytest.mark.parametrize(
+    "other", [{"is_update": False}, {"status": OperationStatus.FAILED}], ids=["a restart by somebody", "failed"]
+)
+def test_an_operation_that_is_not_this_change_or_failed_is_not_taken_for_it(
+    run: Run, phala: FakePhala, clock: FixedClock, other: dict[str, Any], seconds: int
+) -> None:
+    started = NOW + timedelta(seconds=seconds)
+    restart = Operation("op-x", OperationStatus.COMPLETED, started, None, None)
+    phala.history.append(replace(restart, **other))
+    clock.advance(seconds=9)
+
+    outcome = run(permitted(patch=NO_HASH_MOVED, prepare_attempted_at=NOW))
+
+    assert outcome == Advance(State.COMMITTED, {"correlation_id": "op-2"})
+    assert phala.calls.count("prepare") == 1
 
 
 def test_a_permitted_change_that_never_arrived_is_sent_again(
