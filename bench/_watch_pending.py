@@ -26,7 +26,7 @@ from service.domain.hexes import address as checksummed
 from service.domain.snapshots import Intake, ProposalState
 from service.domain.states import State
 from service.store import migrate, observations, workspaces
-from service.store.database import Database, make_engine
+from service.store.database import IDLE_SECONDS, Database, make_engine
 from service.store.leases import LeaseKeeper
 from service.store.sealing import Sealer
 from service.store.tables import ChainCursor, ChangeRequest, Proposal
@@ -149,7 +149,7 @@ def measure() -> tuple[dict[str, Figures], dict[str, Figures]]:
 def _measure_on(anvil: Anvil, database_url: str) -> tuple[dict[str, Figures], dict[str, Figures]]:
     migrate.upgrade(database_url)
     sealer = Sealer({"k1": b"k" * 32}, b"f" * 32)
-    database = Database(make_engine(database_url), sealer)
+    database = Database(make_engine(database_url, idle_seconds=IDLE_SECONDS), sealer)
     transport = CountingTransport()
     chain = JsonRpcChain(anvil.chain_id, [anvil.rpc_url], Confirmations(2), transport=transport)
     workspace = workspaces.save(

@@ -15,7 +15,7 @@ from service.domain.finality import parse_finality
 from service.domain.webhook_urls import AllowList
 from service.settings import PREFIX, Settings, SettingsError
 from service.store import migrate, workspaces
-from service.store.database import Database, DatabaseFault, faults_in_one_line, make_engine
+from service.store.database import IDLE_SECONDS, Database, DatabaseFault, faults_in_one_line, make_engine
 from service.store.leases import LeaseKeeper
 from service.store.sealing import Sealer
 
@@ -129,19 +129,20 @@ class PhalaAccounts:
             return self._clients[identity]
 
 
-def database_of(settings: Settings, *, pool_size: int = 10) -> Database:
-    """The database, without looking whether it is there.
+def database_of(settings: Settings, *, pool_size: int = 10, idle_seconds: float = 0.0) -> Database:
+    """The database, without looking whether it is there; see ``make_engine``.
 
     Raises:
         SettingsError: a needed setting is missing or wrong.
     """
-    engine = make_engine(settings.need("database_url").get_secret_value(), pool_size=pool_size)
+    url = settings.need("database_url").get_secret_value()
+    engine = make_engine(url, pool_size=pool_size, idle_seconds=idle_seconds)
     sealer = Sealer(settings.sealing_keys(), settings.fingerprint_bytes())
     return Database(engine, sealer, public_url=settings.public_url)
 
 
-def _ready_database(settings: Settings, *, pool_size: int = 10) -> Database:
-    database = database_of(settings, pool_size=pool_size)
+def _ready_database(settings: Settings, *, pool_size: int = 10, idle_seconds: float = 0.0) -> Database:
+    database = database_of(settings, pool_size=pool_size, idle_seconds=idle_seconds)
     try:
         with faults_in_one_line():
             ready = migrate.is_at_head(database.engine)
@@ -193,7 +194,7 @@ def for_worker(settings: Settings) -> WorkerParts:
     settings.need("redis_url")
     signer = _signer(LocalSigner, settings.need("proposer_key"))
     clock = SystemClock()
-    database = _ready_database(settings, pool_size=settings.worker_threads + 2)
+    database = _ready_database(settings, pool_size=settings.worker_threads + 2, idle_seconds=IDLE_SECONDS)
     queues = {
         chain_id: TransactionService(
             chain.safe_service_url,

@@ -35,7 +35,8 @@ CONNECTION: Final[Mapping[str, str | int]] = {
 
 
 IDLE_SECONDS: Final = 3.0
-"""What is used again sooner is not asked whether it lives: that is a round trip more for each transaction."""
+"""For workers, whose every fault is repeated: a connection used again sooner is not asked whether it lives, which is a
+round trip more for each transaction."""
 
 
 class DatabaseFault(Exception):
@@ -51,7 +52,7 @@ def faults_in_one_line() -> Iterator[None]:
         raise DatabaseFault(str(getattr(error, "orig", error)).strip().splitlines()[0]) from error
 
 
-def make_engine(database_url: str, *, pool_size: int = 10, idle_seconds: float = IDLE_SECONDS) -> Engine:
+def make_engine(database_url: str, *, pool_size: int = 10, idle_seconds: float = 0.0) -> Engine:
     """An engine for PostgreSQL through psycopg.
 
     Args:
