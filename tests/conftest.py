@@ -22,6 +22,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("countersign")
 
+_WITHOUT_STACK = {"tests/flow/test_local_world.py"}
+
 
 def pytest_configure() -> None:
     """Give Ctrl-C and hang-up their meaning back where the run was started in the background, without them."""
@@ -46,9 +48,9 @@ class _Together(LoadScopeScheduling):
     """Keeps tests in one process that share what is costly to set up."""
 
     def _split_scope(self, nodeid: str) -> str:
-        """All flow tests share a stack, those of a file what their module sets up; batches of reorgs nothing."""
+        """Most flow tests share a stack, those of a file what their module sets up; batches of reorgs nothing."""
         path = nodeid.partition("::")[0]
-        if path.startswith("tests/flow/"):
+        if path.startswith("tests/flow/") and path not in _WITHOUT_STACK:
             return "flow"
         return nodeid if path.startswith("tests/store/reorgs/") else path
 
