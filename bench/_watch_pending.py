@@ -40,6 +40,7 @@ PENDING = (1, 100, 1_000, 10_000)
 MOST_APPS = 1_000
 BLOCKS = 100
 WARM_UP = 20
+ROUNDS = 3
 FOREIGN = 20
 """Contracts of others; each emits one log in every block: the first an event of a DstackApp, the others transfers."""
 
@@ -229,6 +230,13 @@ def _fill(bed: Bed, pending: int) -> None:
 
 
 def _look_after_look(bed: Bed) -> Figures:
+    """The quietest of some rounds, as for the naive way: what else the machine does only adds to the CPU of a look."""
+    rounds = [_round(bed) for _ in range(ROUNDS)]
+    best = min(rounds, key=lambda figures: figures["cpu_ms_per_block"])
+    return {**best, "most_calls_per_block": max(figures["most_calls_per_block"] for figures in rounds)}
+
+
+def _round(bed: Bed) -> Figures:
     calls, sizes, cpu = [], [], []
     for block in range(WARM_UP + BLOCKS):
         bed.mine(block)
@@ -264,10 +272,13 @@ def _poll_each(anvil: Anvil, pending: int) -> Figures:
     web3.eth.get_block_number()
     app = checksummed(f"0x{0xF0_0000:040x}")
     call: Any = {"to": app, "data": ALLOWED_HASHES + "00" * 32}
-    started = time.process_time()
-    for _ in range(sampled):
-        web3.eth.call(call)
-    spent = time.process_time() - started
+    rounds = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        for _ in range(sampled):
+            web3.eth.call(call)
+        rounds.append(time.process_time() - started)
+    spent = min(rounds)
     scale = pending / sampled
     return {
         "calls_per_block": pending,

@@ -71,7 +71,7 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
         if lease is None:
             return None
         try:
-            with parts.database.transaction() as session:
+            with parts.database.reads() as session:
                 request = snapshots.change_request(parts.database, session, request_id)
         except SealingError as error:
             return _wait_for_key(parts, lease, request_id, error)
@@ -83,7 +83,7 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
 def _wait_for_key(parts: WorkerParts, lease: Lease, request_id: str, error: SealingError) -> State:
     """The token does not open: nothing can be done but end in time, until the operator brings the key back."""
     log.warning("a commit token cannot be opened: %s", error)
-    with parts.database.transaction() as session:
+    with parts.database.reads() as session:
         request = snapshots.change_request(parts.database, session, request_id, open_token=False)
     waited = Wait(SEALED_AGAIN_SECONDS, Reason.SECRET_UNREADABLE, str(error), failed_attempt=True)
     return _store(parts, lease, request, ending(request, parts.clock.now()) or waited)
@@ -187,7 +187,7 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
     with _leased(parts, Proposal, proposal_id) as lease:
         if lease is None:
             return None
-        with parts.database.transaction() as session:
+        with parts.database.reads() as session:
             proposal = snapshots.proposal(session, proposal_id)
         if proposal.state not in PROPOSAL_VERBS:
             return None

@@ -133,6 +133,12 @@ class Database:
             yield session
 
     @contextmanager
+    def reads(self) -> Iterator[Session]:
+        """A session for statements that only read, each by itself: no transaction to begin and end."""
+        with Session(self.engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection for one statement that only reads: no transaction to begin and end."""
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -181,6 +187,11 @@ class _Together(Database):
     def __init__(self, connection: Connection, outer: Database) -> None:
         super().__init__(outer.engine, outer.sealer, public_url=outer.public_url)
         self._connection = connection
+
+    @contextmanager
+    def reads(self) -> Iterator[Session]:
+        with self.transaction() as session:
+            yield session
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -119,7 +119,7 @@ def hearing(database: Database, lease: Lease) -> Hearing:
         InboundEvent.verdict.is_(None),
     )
     query = select(ChangeRequest, InboundEvent).outerjoin(InboundEvent, of_cvm).where(held(lease))
-    with database.transaction() as session:
+    with database.reads() as session:
         found = session.execute(query.order_by(InboundEvent.expires_at)).all()
         if not found:
             return Hearing()

@@ -168,7 +168,7 @@ def take(database: Database, chain_id: int) -> Look | None:
 
 def _known(database: Database, chain_id: int, above: int) -> tuple[ChainFact, ...]:
     facts = tables.ChainFact
-    with database.transaction() as session:
+    with database.reads() as session:
         rows = session.scalars(
             select(facts).where(facts.chain_id == chain_id, facts.orphaned_at.is_(None), facts.block_number > above)
         )

@@ -107,7 +107,7 @@ def phala_account(database: Database, workspace_id: str) -> PhalaAccount:
         SealingError: the key does not open.
         sqlalchemy.exc.NoResultFound: there is no such workspace.
     """
-    with database.transaction() as session:
+    with database.reads() as session:
         row = session.get_one(Workspace, workspace_id)
         key = database.sealer.open(row.phala_api_key_sealed, purpose=PHALA_KEY, row_id=workspace_id)
         return PhalaAccount(row.phala_base_url, key)
