@@ -44,7 +44,8 @@ def lock(session: Session, proposal_id: str | None) -> Proposal | None:
 
 def lock_joined(session: Session, lease: Lease) -> Proposal | None:
     """The proposal of a leased change request, locked. The holder of the lease alone joins another."""
-    return lock(session, session.scalar(select(ChangeRequest.proposal_id).where(held(lease))))
+    joined = select(Proposal).join(ChangeRequest, ChangeRequest.proposal_id == Proposal.id).where(held(lease))
+    return session.scalars(joined.with_for_update(key_share=True, of=Proposal)).one_or_none()
 
 
 def leave(session: Session, proposal: Proposal) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.errors import UniqueViolation
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -26,6 +26,10 @@ LIVE_CVM_INDEX = "uq_change_requests_live_cvm"
 _LEAVES_PROPOSAL = TERMINAL | {State.REGISTERED, State.COMMITTED}
 
 
+_NOT_TOO_LATE = or_(ChangeRequest.cancel_requested_at.is_(None), ChangeRequest.commit_attempted_at.is_not(None))
+"""Condition that no cancel was accepted before the first commit attempt."""
+
+
 class TransitionRefused(Exception):
     """A step asked for an edge that the table does not name: a defect, not an input."""
 
@@ -39,12 +43,18 @@ def record(database: Database, lease: Lease, facts: Facts) -> None:
         LeaseLost: another worker took over, or a cancel came first; nothing was written.
         CvmBusy: another live change request holds the CVM; nothing was written.
     """
+    first_attempt = "commit_attempted_at" in facts
+    conditions = (_NOT_TOO_LATE,) if first_attempt else ()
     with _naming_the_holder(database, lease, facts), database.transaction() as session:
-        cancelled = "commit_attempted_at" in facts and _give_back_if_cancelled(session, lease)
-        if not cancelled:
-            _write(session, lease, columns(database, lease, facts))
-    if cancelled:
-        raise LeaseLost("a cancel was asked for before the commit attempt")
+        try:
+            _write(session, lease, columns(database, lease, facts), *conditions)
+        except LeaseLost:
+            cancelled = first_attempt and _give_back_if_cancelled(session, lease)
+            if not cancelled:
+                raise
+        else:
+            return
+    raise LeaseLost("a cancel was asked for before the commit attempt")
 
 
 def publish(database: Database, lease: Lease, news: News, now: datetime) -> None:
