@@ -14,8 +14,8 @@ UNKNOWN_IDS = {
     "endpoint_id": f"ep_{'0' * 32}",
     "delivery_id": f"dlv_{'0' * 32}",
 }
-
-_HOOKS = "/v1/webhook-endpoints"
+HOOKS = "/v1/webhook-endpoints"
+HOOK = f"{HOOKS}/{{endpoint_id}}"
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ ROUTES = (
     Route("POST", "/v1/change-requests/{request_id}/refresh", Scope.SUBMIT),
     Route("GET", "/v1/chains", Scope.READ),
     Route("GET", "/v1/events", Scope.READ),
-    Route("POST", _HOOKS, Scope.MANAGE, {"url": "https://hooks.example.com/"}),
-    Route("GET", _HOOKS, Scope.READ),
-    Route("GET", f"{_HOOKS}/{{endpoint_id}}", Scope.READ),
-    Route("PATCH", f"{_HOOKS}/{{endpoint_id}}", Scope.MANAGE, {"paused": True}),
-    Route("DELETE", f"{_HOOKS}/{{endpoint_id}}", Scope.MANAGE),
-    Route("POST", f"{_HOOKS}/{{endpoint_id}}/rotate-secret", Scope.MANAGE, {}),
-    Route("POST", f"{_HOOKS}/{{endpoint_id}}/test", Scope.MANAGE),
-    Route("GET", f"{_HOOKS}/{{endpoint_id}}/deliveries", Scope.READ),
-    Route("POST", f"{_HOOKS}/{{endpoint_id}}/deliveries/{{delivery_id}}/resend", Scope.MANAGE),
-    Route("POST", f"{_HOOKS}/{{endpoint_id}}/replay", Scope.MANAGE, {"since": "2026-01-01T00:00:00Z"}),
+    Route("POST", HOOKS, Scope.MANAGE, {"url": "https://hooks.example.com/"}),
+    Route("GET", HOOKS, Scope.READ),
+    Route("GET", HOOK, Scope.READ),
+    Route("PATCH", HOOK, Scope.MANAGE, {"paused": True}),
+    Route("DELETE", HOOK, Scope.MANAGE),
+    Route("POST", f"{HOOK}/rotate-secret", Scope.MANAGE, {}),
+    Route("POST", f"{HOOK}/test", Scope.MANAGE),
+    Route("GET", f"{HOOK}/deliveries", Scope.READ),
+    Route("POST", f"{HOOK}/deliveries/{{delivery_id}}/resend", Scope.MANAGE),
+    Route("POST", f"{HOOK}/replay", Scope.MANAGE, {"since": "2026-01-01T00:00:00Z"}),
     Route("POST", "/v1/api-keys", Scope.MANAGE, {"name": "ci", "scope": "submit"}),
     Route("GET", "/v1/api-keys", Scope.MANAGE),
     Route("GET", "/v1/api-keys/{key_id}", Scope.MANAGE),
