@@ -6,9 +6,10 @@ import re
 from typing import Final
 
 from service.api.problems import INVALID_REQUEST, InvalidPart, Problem
+from service.domain.ids import form_of
 
-REQUEST_ID: Final = re.compile(r"cr_[0-9a-f]{32}")
-KEY_ID: Final = re.compile(r"key_[0-9a-f]{32}")
+REQUEST_ID: Final = form_of("cr")
+KEY_ID: Final = form_of("key")
 
 
 def encode(last_id: str) -> str:

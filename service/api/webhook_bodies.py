@@ -7,11 +7,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from service.api import webhook_examples as examples
 from service.api.fields import ONE_LINE, Line
+from service.domain.ids import form_of
 from service.domain.webhook_signature import LONGEST_KEY, SECRET_PREFIX, SHORTEST_KEY, valid_secret
 from service.domain.webhook_urls import LONGEST_URL
 from service.domain.webhooks import DeliveryState, known_pattern
 
-EVENT_ID: Final = r"^evt_[0-9a-f]{32}$"
 _MOST_TYPES: Final = 50
 _LONGEST_OVERLAP: Final = 7 * 86400
 
@@ -151,7 +151,7 @@ class FeedQuery(_Query):
             max_length=2000, description="Types of events, and prefixes such as `change_request.*`, separated by commas"
         ),
     ] = None
-    change_request_id: Annotated[str | None, Field(pattern=r"^cr_[0-9a-f]{32}$")] = None
+    change_request_id: Annotated[str | None, Field(pattern=f"^{form_of('cr').pattern}$")] = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 

@@ -111,8 +111,8 @@ def find(database: Database, key: str) -> Holder | None:
     compared once more in constant time all the same.
     """
     presented = digest(key)
-    with database.reading() as connection:
-        row = connection.execute(_FIND, {"digest": presented}).one_or_none()
+    with database.reads() as session:
+        row = session.execute(_FIND, {"digest": presented}).one_or_none()
     if row is None or not hmac.compare_digest(bytes(row.digest), presented):
         return None
     return Holder(row.id, row.workspace_id, row.slug, Scope(row.scope))

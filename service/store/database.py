@@ -139,12 +139,6 @@ class Database:
             yield session
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for one statement that only reads: no transaction to begin and end."""
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            yield connection
-
-    @contextmanager
     def together(self) -> Iterator["Database"]:
         """The database in one transaction, of which all its transactions are parts; committed at the end.
 

@@ -1,19 +1,18 @@
-"""Webhook endpoints: made over the API or by the workspace file, changed, rotated, disabled, deleted.
+"""Webhook endpoints: made, changed, rotated, disabled, deleted.
 
 Whoever deletes one locks its row against the key share lock of those who write deliveries for it, so that none is left
 behind. Locks are taken in one order: the endpoint, then its deliveries. Those who create are counted one by one.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -28,15 +27,11 @@ from service.domain.webhooks import (
 from service.store import events
 from service.store.database import Database
 from service.store.locks import lock_name
-from service.store.sealing import SealingError
 from service.store.tables import WebhookDelivery, WebhookEndpoint
 
 WEBHOOK_SECRET: Final = "webhook_secret"  # noqa: S105 - the name of a column
 MOST_ENDPOINTS: Final = 50
-OVERLAP_SECONDS: Final = 86400
 _LIVE_URL: Final = "uq_webhook_endpoints_live_url"
-
-log = logging.getLogger(__name__)
 
 
 class UrlTaken(Exception):
@@ -77,12 +72,9 @@ def create(database: Database, workspace_id: str, new: NewEndpoint) -> WebhookEn
     """
     with _url_free(), database.transaction() as session:
         lock_name(session, f"webhook endpoints:{workspace_id}")
-        live = select(func.count()).where(
-            WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.state != EndpointState.DELETED
-        )
-        if session.scalars(live).one() >= MOST_ENDPOINTS:
+        if session.scalars(select(func.count()).where(not_deleted(workspace_id))).one() >= MOST_ENDPOINTS:
             raise TooManyEndpoints
-        return _add(database, session, workspace_id, new, ManagedBy.API)
+        return add(database, session, workspace_id, new, ManagedBy.API)
 
 
 @contextmanager
@@ -96,9 +88,10 @@ def _url_free() -> Iterator[None]:
         raise UrlTaken from error
 
 
-def _add(
+def add(
     database: Database, session: Session, workspace_id: str, new: NewEndpoint, managed_by: ManagedBy
 ) -> WebhookEndpoint:
+    """Store an endpoint; the caller holds what else there must be room for."""
     endpoint_id = database.new_id("ep")
     row = WebhookEndpoint(
         id=endpoint_id,
@@ -107,7 +100,7 @@ def _add(
         description=new.description,
         event_types=list(new.event_types),
         managed_by=managed_by,
-        secret_sealed=_seal(database, endpoint_id, new.secret),
+        secret_sealed=seal(database, endpoint_id, new.secret),
         due_at=func.now(),
     )
     session.add(row)
@@ -116,12 +109,23 @@ def _add(
     return row
 
 
-def _seal(database: Database, endpoint_id: str, secret: SecretStr) -> bytes:
+def seal(database: Database, endpoint_id: str, secret: SecretStr) -> bytes:
+    """A secret as its column holds it."""
     return database.sealer.seal(secret, purpose=WEBHOOK_SECRET, row_id=endpoint_id)
 
 
-def _open(database: Database, row: WebhookEndpoint) -> SecretStr:
+def open_secret(database: Database, row: WebhookEndpoint) -> SecretStr:
+    """The secret that signs.
+
+    Raises:
+        SealingError: it does not open.
+    """
     return database.sealer.open(row.secret_sealed, purpose=WEBHOOK_SECRET, row_id=row.id)
+
+
+def not_deleted(workspace_id: str) -> ColumnElement[bool]:
+    """Condition that an endpoint is the workspace's, and there."""
+    return and_(WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.state != EndpointState.DELETED)
 
 
 def get(session: Session, workspace_id: str, endpoint_id: str) -> WebhookEndpoint | None:
@@ -137,10 +141,7 @@ def _one(workspace_id: str, endpoint_id: str) -> Any:  # noqa: ANN401 - a statem
 
 def listing(session: Session, workspace_id: str) -> Sequence[WebhookEndpoint]:
     """The endpoints of a workspace that are not deleted, oldest first."""
-    statement = select(WebhookEndpoint).where(
-        WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.state != EndpointState.DELETED
-    )
-    return session.scalars(statement.order_by(WebhookEndpoint.id)).all()
+    return session.scalars(select(WebhookEndpoint).where(not_deleted(workspace_id)).order_by(WebhookEndpoint.id)).all()
 
 
 def live(session: Session, workspace_id: str, endpoint_id: str) -> WebhookEndpoint | None:
@@ -188,7 +189,7 @@ def change(
         for name, value in values.items():
             setattr(row, name, value)
         if paused is False and row.state != EndpointState.ACTIVE:
-            _resume(row)
+            resume(row)
         elif paused is True and row.state == EndpointState.ACTIVE:
             row.state, row.due_at = EndpointState.PAUSED, None
         row.updated_at = func.now()
@@ -197,7 +198,8 @@ def change(
         return row
 
 
-def _resume(row: WebhookEndpoint) -> None:
+def resume(row: WebhookEndpoint) -> None:
+    """Send to an endpoint again that was paused or disabled."""
     row.state, row.due_at, row.attempts, row.failing_since = EndpointState.ACTIVE, func.now(), 0, None
     row.disabled_at = row.disabled_reason = row.disabled_detail = None
 
@@ -217,13 +219,14 @@ def delete(database: Database, workspace_id: str, endpoint_id: str) -> WebhookEn
         if row.managed_by == ManagedBy.FILE:
             raise ManagedByFile
         row.secret_sealed = b""
-        _end(session, row)
+        end(session, row)
         session.flush()
         session.refresh(row)
         return row
 
 
-def _end(session: Session, row: WebhookEndpoint) -> None:
+def end(session: Session, row: WebhookEndpoint) -> None:
+    """Make a locked endpoint a deleted one, and drop what was not delivered."""
     row.state, row.due_at, row.failing_since = EndpointState.DELETED, None, None
     row.disabled_at = row.disabled_reason = row.disabled_detail = None
     row.previous_secret_sealed = row.previous_secret_expires_at = None
@@ -256,15 +259,16 @@ def rotate(
             return None
         if row.managed_by == ManagedBy.FILE:
             raise ManagedByFile
-        _replace_secret(database, row, secret, until)
+        replace_secret(database, row, secret, until)
         session.flush()
         session.refresh(row)
         return row
 
 
-def _replace_secret(database: Database, row: WebhookEndpoint, secret: SecretStr, until: datetime) -> None:
+def replace_secret(database: Database, row: WebhookEndpoint, secret: SecretStr, until: datetime) -> None:
+    """Sign with another secret; the one before signs beside it until then."""
     row.previous_secret_sealed, row.previous_secret_expires_at = row.secret_sealed, until
-    row.secret_sealed = _seal(database, row.id, secret)
+    row.secret_sealed = seal(database, row.id, secret)
     row.updated_at = func.now()
 
 
@@ -316,61 +320,3 @@ def disable(
     event = events.append_about_endpoint(database, session, row.workspace_id, kind, now=now, data=data)
     others = events.endpoints_for(session, row.workspace_id, f"webhook_endpoint.{kind}")
     events.deliver(database, session, event, others)
-
-
-def apply_file(
-    database: Database, session: Session, workspace_id: str, webhooks: Sequence[tuple[str, SecretStr]]
-) -> None:
-    """Bring the endpoints of the workspace file in line with it, and seal the others' secrets with the newest key.
-
-    An endpoint is known by its URL. One that the file names is the file's from then on, whoever made it. One that it
-    does not name any more gets no new events; what was written for it is still delivered.
-    """
-    statement = select(WebhookEndpoint).where(
-        WebhookEndpoint.workspace_id == workspace_id, WebhookEndpoint.state != EndpointState.DELETED
-    )
-    found = {row.url: row for row in session.scalars(statement.order_by(WebhookEndpoint.id).with_for_update())}
-    named = dict(webhooks)
-    for url, secret in named.items():
-        if url in found:
-            _take_over(database, session, found[url], secret)
-        else:
-            _add(database, session, workspace_id, NewEndpoint(url, secret), ManagedBy.FILE)
-    for url, row in found.items():
-        if url not in named and row.managed_by == ManagedBy.FILE:
-            _retire(session, row)
-        elif url not in named:
-            _seal_again(database, row)
-
-
-def _take_over(database: Database, session: Session, row: WebhookEndpoint, secret: SecretStr) -> None:
-    row.managed_by = ManagedBy.FILE
-    if row.state == EndpointState.DISABLED:
-        _resume(row)
-    try:
-        changed = _open(database, row).get_secret_value() != secret.get_secret_value()
-    except SealingError:
-        row.secret_sealed = _seal(database, row.id, secret)  # what was before is lost anyway
-        return
-    if changed:
-        until = session.scalars(select(func.now())).one() + timedelta(seconds=OVERLAP_SECONDS)
-        _replace_secret(database, row, secret, until)
-    else:
-        row.secret_sealed = _seal(database, row.id, secret)
-
-
-def _retire(session: Session, row: WebhookEndpoint) -> None:
-    if row.due_at is None:
-        _end(session, row)
-    else:
-        row.state = EndpointState.DELETED
-
-
-def _seal_again(database: Database, row: WebhookEndpoint) -> None:
-    try:
-        row.secret_sealed = _seal(database, row.id, _open(database, row))
-        if row.previous_secret_sealed is not None:
-            previous = database.sealer.open(row.previous_secret_sealed, purpose=WEBHOOK_SECRET, row_id=row.id)
-            row.previous_secret_sealed = _seal(database, row.id, previous)
-    except SealingError as error:
-        log.warning("a webhook secret cannot be sealed again: %s", error)

@@ -8,10 +8,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.store import webhook_endpoints
 from service.store.database import Database
 from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe, Workspace
+from service.store.webhook_file import apply_file
 
 PHALA_KEY = "phala_api_key"
 PHALA_SECRET = "phala_webhook_secret"  # noqa: S105 - the name of a column
@@ -63,7 +63,7 @@ def save(database: Database, spec: WorkspaceSpec) -> str:
         session.execute(statement.on_conflict_do_update(index_elements=["slug"], set_=values))
         _replace(session, RegisteredSafe, workspace_id, spec.safes)
         _replace(session, ExternalApp, workspace_id, spec.external_apps)
-        webhook_endpoints.apply_file(database, session, workspace_id, spec.webhooks)
+        apply_file(database, session, workspace_id, spec.webhooks)
         return workspace_id
 
 

@@ -1,6 +1,5 @@
 """Routes of webhook endpoints and their deliveries."""
 
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +39,7 @@ from service.api.webhook_schemas import (
     EndpointWithSecret,
     ReplayOut,
 )
+from service.domain.ids import form_of
 from service.domain.webhook_signature import secret_of
 from service.store import webhook_endpoints, webhook_history
 from service.store.tables import WebhookEndpoint
@@ -49,9 +49,9 @@ from service.store.webhook_history import Bound, Range, Shown, UnknownEvent
 router = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"], route_class=ApiRoute)
 
 _SECRET_BYTES: Final = 32
-_ENDPOINT_ID: Final = re.compile(r"ep_[0-9a-f]{32}")
-_DELIVERY_ID: Final = re.compile(r"dlv_[0-9a-f]{32}")
-_EVENT_ID: Final = re.compile(webhook_bodies.EVENT_ID)
+_ENDPOINT_ID: Final = form_of("ep")
+_DELIVERY_ID: Final = form_of("dlv")
+_EVENT_ID: Final = form_of("evt")
 _OF_BODY: Final = (MALFORMED_JSON, BODY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST)
 _REFUSALS: Final[dict[type[Exception], ProblemType]] = {
     webhook_endpoints.UrlTaken: WEBHOOK_ENDPOINT_EXISTS,
@@ -273,7 +273,7 @@ def replay(
 
 
 def _bound(member: str, text: str) -> Bound:
-    found: datetime | str | None = text if _EVENT_ID.match(text) else webhook_bodies.moment(text)
+    found: datetime | str | None = text if _EVENT_ID.fullmatch(text) else webhook_bodies.moment(text)
     if found is None:
         raise invalid(f"#/{member}", "give a moment such as 2026-07-01T12:00:00Z, or the id of an event")
     return found

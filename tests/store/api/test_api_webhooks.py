@@ -466,12 +466,6 @@ class TestOfTheFile:
         rows.workspace(database, "acme", webhooks=[self.HOOK])
         assert read(api, of_file["id"])["state"] == "active"
 
-    def test_applying_it_seals_the_secrets_of_the_api_with_the_newest_key(self, api: Api, database: Database):
-        made = create(api, URL + "/api")
-        rotated = Database(database.engine, rows.sealer("k2", "k1"))
-        rows.workspace(rotated, "acme", webhooks=[self.HOOK])
-        assert rows.read(database, WebhookEndpoint, made["id"]).secret_sealed.startswith(b"k2\0")
-
 
 def test_an_event_written_while_its_endpoint_is_deleted_is_not_left_pending(
     api: Api, database: Database, workspaces: dict[str, str]

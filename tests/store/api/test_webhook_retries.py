@@ -61,8 +61,8 @@ class _Names:
         self._database = database
 
     def __call__(self, _: str, __: int) -> Sequence[str]:
-        with self._database.reading() as connection:
-            self.locks.append(connection.execute(_LOCKS).scalar_one())
+        with self._database.reads() as session:
+            self.locks.append(session.execute(_LOCKS).scalar_one())
         return [self.address]
 
 
