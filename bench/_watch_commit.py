@@ -11,6 +11,7 @@ import httpx
 
 from sandbox.chain.accounts import OWNERS
 from sandbox.deployment import Deployment
+from sandbox.polling import wait_for
 from sandbox.processes import ProcessGroup
 from sandbox.world import World
 
@@ -48,11 +49,11 @@ def measure() -> dict[str, list[float]]:
         bench = _Bench(world, deployment)
         waiting = iter(bench.submit(world.setup.apps[0].cvm_uuids))
         for _ in range(WARM_UP):
-            bench.seconds_to_commit(next(waiting), pause=0.3)
-        subscription = [bench.seconds_to_commit(next(waiting), pause=0.3) for _ in range(SUBSCRIBED)]
+            bench.seconds_to_commit(next(waiting))
+        subscription = [bench.seconds_to_commit(next(waiting)) for _ in range(SUBSCRIBED)]
         bench.poll_from_now_on()
         polling = [
-            bench.seconds_to_commit(request, pause=POLL_SECONDS * (index + 0.5) / POLLED)
+            bench.seconds_to_commit(request, after=POLL_SECONDS * (index + 0.5) / POLLED)
             for index, request in enumerate(waiting)
         ]
     return {"subscription": [1000 * each for each in subscription], "polling": [1000 * each for each in polling]}
@@ -81,27 +82,24 @@ class _Bench:
         self._deployment.poll()
         self._deployment.start_process("watch")
 
-    def seconds_to_commit(self, request: Json, *, pause: float) -> float:
+    def seconds_to_commit(self, request: Json, *, after: float = 0.0) -> float:
         """Execute the approval and make it final; seconds from that block to the commit.
 
-        The pause before that block lets the block before be served, and spreads polls.
+        The block before is read first; so many seconds after that comes the one that is measured.
         """
         self._world.wallet.execute(self._approval(request))
         self._wait_for(request["id"], "executed")
         for _ in range(DEPTH - 1):
             self._world.anvil.rpc("evm_mine")
-        time.sleep(pause)
+        self._wait_until_read(int(self._world.anvil.rpc("eth_blockNumber"), 16))
+        time.sleep(after)  # where between two polls the block falls is what is measured
         final = time.time()
         self._world.anvil.rpc("evm_mine")
         return self._committed_at(request["cvm"]["vm_uuid"]) - final
 
     def _committed_at(self, vm_uuid: str) -> float:
         """When the commit arrived. Nobody waits at the API meanwhile: that would be another load on the two cores."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (commits := self._world.phala.accepted_commits(vm_uuid)):
-            assert time.monotonic() < deadline, vm_uuid
-            time.sleep(0.01)
-        (commit,) = commits
+        (commit,) = wait_for(lambda: self._world.phala.accepted_commits(vm_uuid), PATIENCE_SECONDS)
         return float(commit["at"])
 
     def _approval(self, request: Json) -> QueuedApproval:
@@ -124,13 +122,21 @@ class _Bench:
             request = self._read(request_id, wait=5, state=request["state"])
         return request
 
+    def _wait_until_read(self, head: int) -> None:
+        def is_read() -> bool:
+            (chain,) = self._api.get("/v1/chains").raise_for_status().json()["items"]
+            return bool(chain["head_block"] == head)
+
+        assert wait_for(is_read, PATIENCE_SECONDS), head
+
     def _wait_until_queued(self, request: Json) -> Json:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while request["approval"]["state"] != "queued":
-            assert time.monotonic() < deadline, request
-            time.sleep(0.1)
-            request = self._read(request["id"])
-        return request
+        def queued() -> Json | None:
+            seen = self._read(request["id"])
+            return seen if seen["approval"]["state"] == "queued" else None
+
+        seen = wait_for(queued, PATIENCE_SECONDS)
+        assert seen is not None, request
+        return seen
 
 
 if __name__ == "__main__":

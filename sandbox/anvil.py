@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +19,7 @@ import httpx
 
 from sandbox.guardian import Guardian
 from sandbox.jsonrpc import JsonRpc
+from sandbox.polling import wait_for
 from sandbox.processes import ProcessError
 
 CHAIN_ID = 31337
@@ -27,7 +27,6 @@ MNEMONIC = "test test test test test test test test test test test junk"  # anvi
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _DYING_SECONDS = 0.5
-_POLL_SECONDS = 0.02
 
 
 class AnvilError(ProcessError):
@@ -115,19 +114,18 @@ class Anvil:
 
     def _wait_until_ready(self) -> None:
         """Wait for the port in the child's own words, so that nobody else's answer is taken for it."""
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            self._check_alive()
-            listening = re.search(r"^Listening on \S+:(\d+)$", self.last_output(), re.MULTILINE)
-            if listening:
-                self.port = int(listening[1])
-                self.rpc_url = f"http://127.0.0.1:{self.port}"
-                self.ws_url = f"ws://127.0.0.1:{self.port}"
-                self._json_rpc = JsonRpc(self.rpc_url)
-                self.rpc("anvil_setLoggingEnabled", [False])  # else every call is printed
-                return
-            time.sleep(_POLL_SECONDS)
-        raise AnvilError(f"anvil did not start within {_START_SECONDS:.0f} s\n{self.last_output()}")
+        listening = wait_for(self._listening, _START_SECONDS)
+        if listening is None:
+            raise AnvilError(f"anvil did not start within {_START_SECONDS:.0f} s\n{self.last_output()}")
+        self.port = int(listening[1])
+        self.rpc_url = f"http://127.0.0.1:{self.port}"
+        self.ws_url = f"ws://127.0.0.1:{self.port}"
+        self._json_rpc = JsonRpc(self.rpc_url)
+        self.rpc("anvil_setLoggingEnabled", [False])  # else every call is printed
+
+    def _listening(self) -> re.Match[str] | None:
+        self._check_alive()
+        return re.search(r"^Listening on \S+:(\d+)$", self.last_output(), re.MULTILINE)
 
     def _check_alive(self) -> None:
         code = self._process.poll()

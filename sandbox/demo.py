@@ -13,6 +13,7 @@ import httpx
 from sandbox.chain.accounts import OWNERS
 from sandbox.chain.local import ChainError
 from sandbox.deployment import CHAIN_NAME, Deployment, webhook_secret
+from sandbox.polling import wait_for
 from sandbox.processes import ProcessError, ProcessGroup
 from sandbox.receiver import Receiver
 from sandbox.wallet import QueuedApproval
@@ -76,9 +77,12 @@ class Story:
 
     def _hear_of(self, request_id: str, event: str) -> None:
         """Tell events until one of a name came; owners who do not wait for it are no harm."""
-        while event not in self.times and time.monotonic() - self.started < DEADLINE_SECONDS:
+
+        def heard() -> bool:
             self._tell_events(request_id)
-            time.sleep(POLL_SECONDS)
+            return event in self.times
+
+        wait_for(heard, self.started + DEADLINE_SECONDS - time.monotonic(), every=POLL_SECONDS)
 
     def _tell_events(self, request_id: str) -> None:
         for event in self._get(f"/v1/change-requests/{request_id}/events?after={self._seen}")["items"]:

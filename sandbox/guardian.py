@@ -96,7 +96,7 @@ class _Watched:
             _signal(group, signal.SIGCONT)  # a paused process hears nothing else
         deadline = time.monotonic() + _GRACE_SECONDS
         while time.monotonic() < deadline and any(_signal(group, 0) for group in groups):
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)  # children of another process cannot be waited for, only looked at
         for group in groups:
             _signal(group, signal.SIGKILL)
 

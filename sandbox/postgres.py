@@ -10,7 +10,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +17,7 @@ from typing import Self
 import psycopg
 from psycopg import sql
 
+from sandbox.polling import wait_for
 from sandbox.postgres_files import home_for, lines_of, programs
 from sandbox.processes import ManagedProcess, ProcessError, free_port
 
@@ -201,16 +201,18 @@ class EmbeddedPostgres:
 
 def _start_after_former_server(process: ManagedProcess) -> None:
     """Start the server; where the former one was killed, wait until its last children have noticed."""
-    deadline = time.monotonic() + _FORMER_SERVER_SECONDS
-    while True:
+
+    def starts() -> bool:
         try:
             process.start()
         except ProcessError as error:
-            if _FORMER_SERVER not in str(error) or time.monotonic() > deadline:
+            if _FORMER_SERVER not in str(error):
                 raise
-            time.sleep(0.05)
-        else:
-            return
+            return False
+        return True
+
+    if not wait_for(starts, _FORMER_SERVER_SECONDS):
+        process.start()  # for what it says
 
 
 def _write_private(path: Path, text: str) -> None:

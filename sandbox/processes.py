@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,10 +16,10 @@ from types import FrameType, TracebackType
 from typing import Protocol, Self, TypeVar
 
 from sandbox.guardian import Guardian
+from sandbox.polling import wait_for
 
 LOG_TAIL_LINES = 20
 _LOG_TAIL_BYTES = 16_384
-_POLL_SECONDS = 0.02
 
 
 class ProcessError(RuntimeError):
@@ -150,15 +149,13 @@ class ManagedProcess:
         return self
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self._ready_seconds
-        while True:
-            if not self.running:
-                raise ProcessError(f"{self.name} ended with code {self.returncode}\n{self.log_tail()}")
-            if self._ready():
-                return
-            if time.monotonic() > deadline:
-                raise ProcessError(f"{self.name} was not ready within {self._ready_seconds:g} s\n{self.log_tail()}")
-            time.sleep(_POLL_SECONDS)
+        if not wait_for(self._is_ready, self._ready_seconds):
+            raise ProcessError(f"{self.name} was not ready within {self._ready_seconds:g} s\n{self.log_tail()}")
+
+    def _is_ready(self) -> bool:
+        if not self.running:
+            raise ProcessError(f"{self.name} ended with code {self.returncode}\n{self.log_tail()}")
+        return self._ready()
 
     def wait(self, seconds: float) -> int:
         """Wait for the child to end by itself and return its exit code.

@@ -1,6 +1,5 @@
 """Calls, transactions and deployments on a local chain whose dev accounts the node has unlocked."""
 
-import time
 from typing import Any
 
 from eth_abi.abi import decode, encode
@@ -12,13 +11,13 @@ from eth_utils.crypto import keccak
 
 from sandbox.chain.accounts import DEPLOYER
 from sandbox.jsonrpc import JsonRpc
+from sandbox.polling import wait_for
 
 SALT_ZERO = bytes(32)
 # Two CREATE2 factories: Safe's own, used from 1.4.1 on, and the older one, with which anvil starts.
 SINGLETON_FACTORY = "0x914d7Fec6aaC8cd542e72Bca78B30650d45643d7"
 DETERMINISTIC_DEPLOYER = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
 _RECEIPT_SECONDS = 60.0
-_POLL_SECONDS = 0.02
 
 
 class ChainError(RuntimeError):
@@ -109,14 +108,12 @@ class LocalChain:
         Raises:
             ChainError: not mined in a minute.
         """
-        deadline = time.monotonic() + _RECEIPT_SECONDS
-        while True:
-            receipt: dict[str, Any] | None = self.rpc("eth_getTransactionReceipt", [transaction_hash])
-            if receipt is not None:
-                return receipt
-            if time.monotonic() > deadline:
-                raise ChainError(f"{transaction_hash} was not mined within {_RECEIPT_SECONDS:.0f} s")
-            time.sleep(_POLL_SECONDS)
+        receipt: dict[str, Any] | None = wait_for(
+            lambda: self.rpc("eth_getTransactionReceipt", [transaction_hash]), _RECEIPT_SECONDS
+        )
+        if receipt is None:
+            raise ChainError(f"{transaction_hash} was not mined within {_RECEIPT_SECONDS:.0f} s")
+        return receipt
 
     def send(
         self, sender: str, to: str | None, data: bytes, *, value: int = 0, gas: int | None = None

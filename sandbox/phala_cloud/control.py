@@ -1,10 +1,11 @@
 """A Python helper for the sandbox's controls."""
 
-import time
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
+from sandbox.polling import wait_for
 
 Json = dict[str, Any]
 
@@ -192,11 +193,14 @@ class Control:
         Raises:
             TimeoutError: one still runs after so many real seconds.
         """
-        ends_at = time.monotonic() + seconds
-        while (seen := self.cvm(cvm))["in_progress"]:
-            if time.monotonic() > ends_at:
-                raise TimeoutError(f"{cvm} is still busy: {seen['progress']}")
-            time.sleep(0.02)
+        seen: Json = {}
+
+        def is_idle() -> bool:
+            seen.update(self.cvm(cvm))
+            return not seen["in_progress"]
+
+        if not wait_for(is_idle, seconds):
+            raise TimeoutError(f"{cvm} is still busy: {seen['progress']}")
         return seen
 
     def _json(self, method: str, path: str, body: Json | None = None) -> Json:

@@ -3,7 +3,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic_core import from_json
@@ -69,7 +69,7 @@ def _subscribe(socket: ClientConnection, timeout: float) -> str:
 
 
 def _heads(socket: ClientConnection, subscription: str, stop: threading.Event, patience: float) -> Iterator[Block]:
-    rhythm = _Rhythm(patience)
+    rhythm = Rhythm(patience)
     while not stop.is_set():
         try:
             message = _message(socket.recv(timeout=min(_LOOK_FOR_STOP_SECONDS, patience)))
@@ -88,25 +88,33 @@ def _heads(socket: ClientConnection, subscription: str, stop: threading.Event, p
         yield head
 
 
-class _Rhythm:
-    """How often heads come, and so how long their absence is no reason to worry."""
+class Rhythm:
+    """How often heads come, and so how long their absence is no reason to worry.
 
-    def __init__(self, patience: float) -> None:
+    Args:
+        patience: seconds that are none in any case.
+        monotonic: the time.
+    """
+
+    def __init__(self, patience: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._patience = patience
-        self._last = time.monotonic()
+        self._now = monotonic
+        self._last = monotonic()
         self._intervals: deque[float] = deque(maxlen=_INTERVALS)
         self._began = False
 
     def beat(self) -> None:
-        now = time.monotonic()
+        """A head came."""
+        now = self._now()
         if self._began:
             self._intervals.append(now - self._last)
         self._began = True
         self._last = now
 
     def silent_for_too_long(self) -> bool:
+        """Whether none came for longer than patience, and than ten times what is usual."""
         usual = statistics.median(self._intervals) if self._intervals else 0.0
-        return time.monotonic() - self._last > max(self._patience, _INTERVALS * usual)
+        return self._now() - self._last > max(self._patience, _INTERVALS * usual)
 
 
 def _message(text: str | bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import logging
 import socket
 import threading
-import time
+from dataclasses import dataclass
 
 import pytest
 from websockets.http11 import Request
@@ -12,7 +12,7 @@ from websockets.server import ServerProtocol
 from websockets.sync.server import ServerConnection
 
 from sandbox.anvil import Anvil
-from service.adapters.subscribe import new_heads
+from service.adapters.subscribe import Rhythm, new_heads
 from service.domain.chain import Block
 from service.domain.errors import Nonsense, Unreachable
 from service.domain.reasons import Reason
@@ -158,21 +158,33 @@ def test_a_server_that_says_nothing_at_all_is_noticed():
         list(new_heads(url, threading.Event(), patience=0.2))
 
 
+@dataclass
+class Clock:
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
 def test_a_chain_may_be_as_slow_as_it_usually_is():
-    """Heads every 0.15 s: a pause of 0.6 s, twice the patience, is none to worry about."""
+    clock = Clock()
+    rhythm = Rhythm(30, clock)
+    for clock.seconds in (1.0, 7.0, 13.0, 19.0):
+        rhythm.beat()
+    for clock.seconds in (50.0, 79.0):
+        assert not rhythm.silent_for_too_long()
+    clock.seconds = 79.1
+    assert rhythm.silent_for_too_long()
 
-    def handle(connection: ServerConnection) -> None:
-        connection.recv()
-        connection.send(json.dumps(ACCEPTED))
-        for pause in (0, 0.15, 0.15, 0.6):
-            time.sleep(pause)
-            connection.send(json.dumps(head(HEADER)))
-        connection.close()
 
-    with websocket_server(handle) as url:
-        heads = new_heads(url, threading.Event(), patience=0.3)
-        assert len([next(heads) for _ in range(4)]) == 4
-        heads.close()  # type: ignore[attr-defined] - a generator
+def test_before_there_is_a_rhythm_patience_decides():
+    clock = Clock()
+    rhythm = Rhythm(30, clock)
+    rhythm.beat()
+    clock.seconds = 30.0
+    assert not rhythm.silent_for_too_long()
+    clock.seconds = 30.1
+    assert rhythm.silent_for_too_long()
 
 
 @pytest.mark.parametrize(

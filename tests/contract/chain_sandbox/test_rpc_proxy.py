@@ -1,7 +1,6 @@
 """The endpoint that fails as real ones do: each behaviour as a client of the node sees it."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -25,6 +24,7 @@ from sandbox.rpc_proxy import (
     Stall,
     parse_behaviour,
 )
+from tests.support.threads import wait_until
 
 COMPOSE_HASH = bytes.fromhex("c0" * 32)
 
@@ -99,9 +99,7 @@ def test_stalled_requests_are_never_answered(proxy: RpcProxy, rpc: JsonRpc):
 
     patient = threading.Thread(target=ask)
     patient.start()
-    deadline = time.monotonic() + 30
-    while proxy.requests < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: proxy.requests == 2, "the patient one's request is there")
     proxy.behave(Pass())
     patient.join(30)
     assert isinstance(outcome[0], httpx.RemoteProtocolError)
