@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import socket
 import statistics
-import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from bench._local_server import other_process
 from service.phala import PhalaCloud, compose_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from multiprocessing.connection import Connection
+    import socket
+    from collections.abc import Callable
 
 REPORT = Path("var/bench/phala_client.json")
 ROUNDS = 5
@@ -39,34 +36,11 @@ ANSWER = json.dumps(
 ).encode()
 
 
-def _serve(ready: Connection) -> None:
-    """Answer every request alike, as fast as this machine can, until the other process is gone."""
+def _answer(connection: socket.socket) -> None:
+    """Answer every request alike."""
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(ANSWER)}\r\n\r\n".encode()
-
-    def talk(connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with connection:
-            while connection.recv(65536):  # a GET of this client fits into one segment
-                connection.sendall(head + ANSWER)
-
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        ready.send(listener.getsockname()[1])
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-
-@contextmanager
-def local_server() -> Iterator[str]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
-    process.start()
-    try:
-        yield f"http://127.0.0.1:{ours.recv()}/api/v1"
-    finally:
-        process.terminate()
-        process.join()
+    while connection.recv(65536):  # a GET of this client fits into one segment
+        connection.sendall(head + ANSWER)
 
 
 def per_second(work: Callable[[], object], times: int) -> float:
@@ -81,16 +55,20 @@ def per_second(work: Callable[[], object], times: int) -> float:
 
 
 def calls() -> dict[str, float]:
-    with local_server() as url, PhalaCloud("phak_bench", url) as one, httpx.Client(trust_env=False) as bare:
+    with (
+        other_process(_answer) as server,
+        PhalaCloud("phak_bench", f"{server}/api/v1") as one,
+        httpx.Client(trust_env=False) as bare,
+    ):
         assert one.get_cvm_info(id="my-app").compose_hash == "ff" * 32
 
         def new_client() -> None:
-            with PhalaCloud("phak_bench", url) as fresh:
+            with PhalaCloud("phak_bench", f"{server}/api/v1") as fresh:
                 fresh.get_cvm_info(id="my-app")
 
         reused = per_second(lambda: one.get_cvm_info(id="my-app"), 600)
         naive = per_second(new_client, 30)
-        floor = per_second(lambda: bare.get(f"{url}/cvms/my-app").json(), 600)
+        floor = per_second(lambda: bare.get(f"{server}/api/v1/cvms/my-app").json(), 600)
     return {
         "reused_client_calls_per_s": reused,
         "new_client_per_call_calls_per_s": naive,

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-import multiprocessing
-import socket
 import statistics
 import tempfile
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +19,7 @@ import httpx
 from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
+from bench._local_server import other_process
 from sandbox.postgres import EmbeddedPostgres
 from service.adapters.clock import SystemClock
 from service.adapters.poster import HttpPoster
@@ -40,8 +38,8 @@ from service.wiring import Timings, WorkerParts
 from workers import serve
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
-    from multiprocessing.connection import Connection
 
 REPORT = Path("var/bench/webhooks.json")
 ROUNDS = 5
@@ -51,40 +49,17 @@ MESSAGE = "x" * 1500
 """Makes a body as long as that of a change request."""
 
 
-def _receive(ready: Connection) -> None:
-    """Answer every POST with 204, as fast as this machine can, until the other process is gone."""
-    answer = b"HTTP/1.1 204 No Content\r\n\r\n"
-
-    def talk(connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with connection, connection.makefile("rb") as lines:
-            while lines.readline():
-                length = 0
-                while (line := lines.readline().strip()) != b"":
-                    name, _, value = line.partition(b":")
-                    if name.lower() == b"content-length":
-                        length = int(value)
-                lines.read(length)
-                connection.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        ready.send(listener.getsockname()[1])
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-
-@contextmanager
-def receiver() -> Iterator[str]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_receive, args=(theirs,), daemon=True)
-    process.start()
-    try:
-        yield f"http://127.0.0.1:{ours.recv()}/"
-    finally:
-        process.terminate()
-        process.join()
+def _take(connection: socket.socket) -> None:
+    """Answer every POST with 204."""
+    with connection.makefile("rb") as lines:
+        while lines.readline():
+            length = 0
+            while (line := lines.readline().strip()) != b"":
+                name, _, value = line.partition(b":")
+                if name.lower() == b"content-length":
+                    length = int(value)
+            lines.read(length)
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
 
 @contextmanager
@@ -135,7 +110,7 @@ def bare(client: httpx.Client, url: str) -> float:
 
 def rates() -> dict[str, float]:
     with ExitStack() as stack:
-        url, database = stack.enter_context(receiver()), stack.enter_context(migrated())
+        url, database = stack.enter_context(other_process(_take)) + "/", stack.enter_context(migrated())
         client = stack.enter_context(httpx.Client(trust_env=False))
         poster = HttpPoster(WebhookGuard(AllowList.of(["127.0.0.1"])))
         stack.callback(poster.close)

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sandbox.chain.accounts import DELEGATE, OUTSIDER, OWNERS
 from sandbox.chain.local import LocalChain
 from sandbox.chain.safes import SafeTx, deploy_safe, execute, owner_sign
+from sandbox.polling import wait_for
 from service.adapters.safe import TransactionService
 from service.adapters.signer import LocalSigner
 from service.domain.calls import SafeCall, safe_tx_hash
@@ -98,10 +99,7 @@ class RealQueueWorld(QueueWorld):
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait for the indexer."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "the service did not get there in time"
-            time.sleep(0.02)
+        assert wait_for(condition, WAIT_SECONDS), "the service did not get there in time"
 
     def add_delegate(
         self, owner: LocalAccount, safe: str | None, delegate: str = DELEGATE.address, expires: str | None = None

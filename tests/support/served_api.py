@@ -2,7 +2,6 @@
 
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from sandbox.polling import wait_for
 from service.api import serve
 from service.api.app import create_app
 from service.domain.api_keys import mint
@@ -50,9 +50,8 @@ def serving(parts: ApiParts) -> Iterator[Api]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.005)
+        assert wait_for(lambda: server.started or not thread.is_alive(), 60, every=0.005)
+        assert thread.is_alive(), "the server did not start"
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         url = f"http://{host}:{port}"
         with ExitStack() as stack:

@@ -16,6 +16,7 @@ from sandbox.chain.accounts import OUTSIDER, OWNERS
 from sandbox.chain.local import encode_call
 from sandbox.chain.safes import approve_and_execute
 from sandbox.deployment import PROCESSES, Deployment
+from sandbox.polling import wait_for
 from sandbox.processes import ManagedProcess
 from sandbox.receiver import Receiver
 from sandbox.wallet import QueuedApproval
@@ -105,11 +106,7 @@ class Stack:
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
         """Ask a condition of the outside until it holds."""
-        deadline = time.monotonic() + seconds
-        pause = 0.02
-        while not condition():
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(pause)
+        assert wait_for(condition, seconds), "the condition did not come true in time"
 
     # The owners
 

@@ -1,7 +1,6 @@
 """Several threads at once, and the moment at which the database makes them wait for each other."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import TypeVar
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from sandbox.polling import wait_for
 from service.store.database import Database
 
 T = TypeVar("T")
@@ -41,10 +41,7 @@ def in_background(call: Callable[[], T]) -> Iterator[Future[T]]:
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
     """Return once a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"in {seconds:g} s it did not come about that {what}"
-        time.sleep(0.005)
+    assert wait_for(condition, seconds, every=0.005), f"in {seconds:g} s it did not come about that {what}"
 
 
 def wait_until_blocked(database: Database, sessions: int) -> None:

@@ -3,12 +3,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sandbox.polling import wait_for
 from sandbox.processes import ManagedProcess, ProcessError, ProcessGroup, free_port
 
 # A child that says when it listens for signals, and one that will not go by asking.
@@ -30,13 +30,8 @@ def child(tmp_path: Path, code: str = CHILD, says: str = "up", **options: object
     return ManagedProcess("the child", [sys.executable, "-c", code], log_path=log, **options)  # type: ignore[arg-type]
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
+def eventually(condition: Callable[[], bool]) -> bool:
+    return wait_for(condition, 20)
 
 
 def alive(pid: int) -> bool:

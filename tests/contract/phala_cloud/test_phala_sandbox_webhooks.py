@@ -10,6 +10,7 @@ import pytest
 
 from sandbox.phala_cloud.control import Control
 from sandbox.phala_cloud.deliveries import RETRY_AFTER_SECONDS
+from sandbox.polling import wait_for
 from tests.support.phala_cloud import Json, OnChainCvm, Received, Receiver, Team
 
 pytestmark = pytest.mark.chain
@@ -83,11 +84,8 @@ def delivery(team: Team, hook: Json) -> Json:
 
 
 def wait_for_attempts(team: Team, hook: Json, attempts: int) -> Json:
-    ends_at = time.monotonic() + 10
-    while (seen := delivery(team, hook))["attempts"] < attempts:
-        assert time.monotonic() < ends_at, seen
-        time.sleep(0.01)
-    return seen
+    assert wait_for(lambda: delivery(team, hook)["attempts"] >= attempts, 10)
+    return delivery(team, hook)
 
 
 def test_the_retry_schedule_is_the_documented_one():
