@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from service.domain.deliveries import Attempt, is_success, pause_after, retry_after
 from service.domain.errors import AddressRefused, Unreachable
-from service.domain.schedules import step_backoff, webhook_retry_after
 from service.domain.webhook_signature import headers
 from service.domain.webhooks import Fault
 from service.store import outbox
 from service.store.leases import Lease
-from service.store.outbox import Attempt, Batch, Delivery, Result
+from service.store.outbox import Batch, Delivery, Result
 from service.store.sealing import SealingError
 from service.wiring import WorkerParts
 
@@ -23,8 +23,6 @@ GROUP: Final = 20
 GROUP_SECONDS: Final = 0.1
 """Attempts are recorded in groups of so many, or made within so long; what a crash forgets is sent again."""
 SEALED_AGAIN_SECONDS: Final = 60.0
-LONGEST_HOLD_SECONDS: Final = 60.0
-"""How long at most a whole endpoint waits because of one delivery; the delivery may wait longer."""
 
 log = logging.getLogger(__name__)
 
@@ -112,20 +110,12 @@ class _Run:
             self._results.append(Result(delivery.id, attempt, None))
             return
         jitter = int(delivery.id[-4:], 16) / 0xFFFF
-        retry = None if status == outbox.GONE else webhook_retry_after(delivery.step + 1, asked, jitter=jitter)
-        self._results.append(Result(delivery.id, attempt, retry))
-        self._after_failure(delivery, status, asked)
-
-    def _after_failure(self, delivery: Delivery, status: int | None, asked: float | None) -> None:
+        self._results.append(Result(delivery.id, attempt, retry_after(attempt, delivery.step, asked, jitter=jitter)))
         if delivery.change_request_id is not None:
             self._failed.add(delivery.change_request_id)
-        if status == outbox.GONE:
-            self.stopped = True
-        elif status is None:
-            self.stopped = self.unanswered = True
-            self.hold_seconds = step_backoff(self.batch.unanswered + 1)
-        elif asked:
-            self.stopped, self.hold_seconds = True, min(asked, LONGEST_HOLD_SECONDS)
+        pause = pause_after(attempt, asked, self.batch.unanswered)
+        if pause is not None:
+            self.stopped, self.hold_seconds, self.unanswered = True, pause.seconds, pause.unanswered
 
     def _post(
         self, all_headers: dict[str, str], delivery: Delivery
@@ -140,5 +130,5 @@ class _Run:
         except Exception as error:  # a defect must not lose the row; it is logged and shown
             log.exception("a webhook could not be sent", extra={"row": delivery.id})
             return None, None, type(error).__name__, Fault.INTERNAL_ERROR
-        ok = 200 <= answer.status < 300  # noqa: PLR2004 - HTTP's own numbers
-        return answer.status, answer.retry_after, answer.excerpt, None if ok else Fault.BAD_STATUS
+        fault = None if is_success(answer.status) else Fault.BAD_STATUS
+        return answer.status, answer.retry_after, answer.excerpt, fault

@@ -3,8 +3,8 @@
 from sqlalchemy import delete, func, text
 from sqlalchemy.dialects.postgresql import insert
 
+from service.domain.readiness import QUEUE_PREFIX
 from service.store.database import Database
-from service.store.readiness import QUEUE_PREFIX
 from service.store.tables import Heartbeat
 
 _FORGOTTEN_AFTER = text("interval '1 day'")

@@ -12,18 +12,14 @@ from pydantic import SecretStr
 from sqlalchemy import ARRAY, ColumnElement, DateTime, Text, and_, case, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session, aliased
 
+from service.domain.deliveries import Attempt, Standing, follow
 from service.domain.errors import LeaseLost
-from service.domain.webhooks import HOLDING_STEPS, OURS, DeliveryState, DisabledReason, Fault
+from service.domain.webhooks import HOLDING_STEPS, DeliveryState, Fault
 from service.store import leases
 from service.store.database import Database
 from service.store.leases import Lease, given_back, held
 from service.store.tables import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from service.store.webhook_endpoints import WEBHOOK_SECRET, disable
-
-GONE = 410
-"""The status by which a receiver says that nothing must be sent to it any more."""
-OUTAGE_SECONDS = 60
-"""A receiver that failed for so long was down; less may have been about one event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +47,6 @@ class Batch:
     unanswered: int
     sealed: Sequence[bytes]
     deliveries: Sequence[Delivery]
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What one try brought. ``status`` is ``None`` when no answer came; ``detail`` is clipped and printable."""
-
-    at: datetime
-    duration_ms: int
-    status: int | None
-    detail: str | None
-    fault: Fault | None = None
-
-    @property
-    def succeeded(self) -> bool:
-        """Only 2xx counts."""
-        return self.status is not None and 200 <= self.status < 300  # noqa: PLR2004 - HTTP's own numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +116,6 @@ def secrets(database: Database, batch: Batch) -> list[SecretStr]:
 def record(database: Database, lease: Lease, results: Sequence[Result], *, disable_seconds: float) -> bool:
     """Store attempts in the order in which they were made; whether the endpoint is still to be served.
 
-    A receiver that says it is gone is disabled, and so is one that failed for ``disable_seconds`` without a success.
-
     Raises:
         LeaseLost: another worker took over; the attempts are kept, the deliveries are theirs.
     """
@@ -148,19 +126,18 @@ def record(database: Database, lease: Lease, results: Sequence[Result], *, disab
         session.execute(insert(WebhookAttempt), [_attempt(result) for result in results])
         if endpoint is not None:
             _apply(session, results)
-            reason = _follow(session, endpoint, results, disable_seconds)
-            if reason is not None:
-                last = results[-1].attempt
-                disable(database, session, endpoint, reason, _said(last), last.at)
+            before = Standing(endpoint.failing_since, endpoint.last_success_at)
+            attempts = [result.attempt for result in results]
+            followed = follow(before, attempts, disable_seconds)
+            endpoint.failing_since = followed.standing.failing_since
+            endpoint.last_success_at = followed.standing.last_success_at
+            if followed.is_back:
+                _release(session, endpoint.id, before.last_success_at)
+            if followed.disabled is not None:
+                disable(database, session, endpoint, followed.disabled, attempts[-1].said, attempts[-1].at)
     if endpoint is None:
         raise LeaseLost("another worker holds this endpoint")
     return endpoint.due_at is not None
-
-
-def _said(attempt: Attempt) -> str:
-    if attempt.status is None:
-        return attempt.detail or "no answer"
-    return f"HTTP {attempt.status}: {attempt.detail}" if attempt.detail else f"HTTP {attempt.status}"
 
 
 def _attempt(result: Result) -> dict[str, object]:
@@ -205,29 +182,6 @@ def _update(session: Session, condition: ColumnElement[bool], values: Mapping[st
 
 def _in(seconds: float) -> ColumnElement[datetime]:
     return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds))
-
-
-def _follow(
-    session: Session, endpoint: WebhookEndpoint, results: Sequence[Result], disable_seconds: float
-) -> DisabledReason | None:
-    """Note on the endpoint how it does; why it is to be disabled, if it is."""
-    before = endpoint.last_success_at
-    for result in results:
-        attempt = result.attempt
-        if attempt.succeeded:
-            since = endpoint.failing_since
-            if since is not None and (attempt.at - since).total_seconds() >= OUTAGE_SECONDS:
-                _release(session, endpoint.id, before)
-            endpoint.failing_since, endpoint.last_success_at = None, attempt.at
-        elif attempt.fault not in OURS and endpoint.failing_since is None:
-            endpoint.failing_since = attempt.at
-    last = results[-1].attempt
-    if last.status == GONE:
-        return DisabledReason.RECEIVER_GONE
-    since = endpoint.failing_since
-    if since is not None and not last.succeeded and (last.at - since).total_seconds() >= disable_seconds:
-        return DisabledReason.KEEPS_FAILING
-    return None
 
 
 def _release(session: Session, endpoint_id: str, last_success: datetime | None) -> None:

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
 
+from service.domain.deliveries import Attempt
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Advance, Notice, Wait
 from service.domain.reasons import Reason
@@ -15,7 +16,7 @@ from service.domain.states import State
 from service.domain.webhooks import HOLDING_STEPS, Fault
 from service.store import leases, outbox, transitions
 from service.store.database import Database
-from service.store.outbox import Attempt, Result
+from service.store.outbox import Result
 from service.store.tables import ChangeRequest, Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from tests.support import rows
 from tests.support.threads import together

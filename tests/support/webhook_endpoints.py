@@ -3,13 +3,14 @@
 import base64
 from typing import Any
 
+from service.domain.deliveries import Attempt
 from service.domain.outcomes import Notice, Wait
 from service.domain.reasons import Reason
 from service.domain.states import State
 from service.domain.webhooks import Fault
 from service.store import outbox, transitions
 from service.store.database import Database
-from service.store.outbox import Attempt, Result
+from service.store.outbox import Result
 from service.store.tables import ChangeRequest, WebhookEndpoint
 from tests.support import rows
 from tests.support.served_api import Api

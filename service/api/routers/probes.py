@@ -10,8 +10,8 @@ from service.api.description import example, failures
 from service.api.problem_pages import section
 from service.api.problems import NOT_FOUND, NOT_MIGRATED, NOT_READY, PROBLEMS, UNAVAILABLE, Problem
 from service.api.schemas import Health, Readiness
+from service.domain.readiness import Condition, Part
 from service.store import migrate, readiness
-from service.store.readiness import Condition, Part
 
 router = APIRouter(tags=["service"])
 _PAGES = {kind.slug: kind for kind in PROBLEMS}

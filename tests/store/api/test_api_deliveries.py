@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy.orm import Session
 
+from service.domain.deliveries import Attempt
 from service.domain.outcomes import Notice
 from service.domain.webhooks import Fault
 from service.store import events
 from service.store.database import Database
-from service.store.outbox import Attempt
 from service.store.tables import ChangeRequest
 from tests.support import rows
 from tests.support.routes import problem

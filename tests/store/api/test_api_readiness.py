@@ -7,10 +7,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from service.domain.readiness import Condition, judge
 from service.settings import Settings
 from service.store import heartbeats, observations
 from service.store.database import Database
-from service.store.readiness import Condition, judge
 from tests.support import rows
 from tests.support.served_api import Api
 from workers.app import ROUND_TRIP_TASK, make_app

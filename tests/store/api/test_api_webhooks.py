@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
+from service.domain.deliveries import Attempt
 from service.domain.webhooks import Fault
 from service.store import outbox
 from service.store.database import Database
-from service.store.outbox import Attempt, Result
+from service.store.outbox import Result
 from service.store.tables import WebhookEndpoint
 from service.store.webhook_endpoints import MOST_ENDPOINTS
 from tests.support import rows
