@@ -55,7 +55,7 @@ class Proposal(Leased, Base):
         CheckConstraint(one_of("state", ProposalState), name="state"),
         CheckConstraint(f"NOT ({_SERVED_PROPOSAL}) OR due_at IS NOT NULL", name="served_is_due"),
         CheckConstraint(
-            f"due_at IS NULL OR ({_SERVED_PROPOSAL}) OR state = 'approved' AND safe IS NOT NULL",
+            f"due_at IS NULL OR {_MAY_BE_DUE}",
             name="ended_is_not_due",
         ),
         CheckConstraint("state <> 'external' OR safe IS NULL", name="external_has_no_safe"),
