@@ -14,6 +14,8 @@ from service.domain.states import EDGES, HOLDS_CVM, MEANINGS, TERMINAL, State
 from workers.verbs import PROPOSAL_VERBS, REQUEST_VERBS
 
 NOTICES: Final[dict[Notice, tuple[str, tuple[str, ...]]]] = {
+    Notice.CANCEL_REQUESTED: ("somebody asked to cancel; `cancelled` follows, unless it ends otherwise first", ()),
+    Notice.REFRESH_REQUESTED: ("somebody asked for a fresh commit token", ()),
     Notice.APPROVAL_ADDED: (
         "a current owner's signature was seen, in the queue or on chain",
         ("approvals", "threshold", "owners", "missing"),

@@ -15,7 +15,7 @@ from service.store.columns import Base
 from service.store.database import Database
 from service.store.rotation import SEALED_COLUMNS, rotate
 from service.store.tables import ChangeRequest, WebhookEndpoint, Workspace
-from service.store.workspaces import PHALA_SECRET
+from service.store.workspace_changes import PHALA_SECRET
 from tests.support import rows
 
 HOOK = ("https://receiver.example/hook", SecretStr("whsec_c2VjcmV0"))

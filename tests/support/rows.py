@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
+from service.domain.actors import Actor
 from service.domain.api_keys import Scope, digest, hint
 from service.domain.calls import approval_call, safe_tx_hash
 from service.domain.chain import Block, ChainFact, FactKind
@@ -19,6 +20,7 @@ from service.store.leases import Lease, LeasedTable
 from service.store.sealing import Sealer
 from service.store.tables import ApiKey, ChangeRequest, Event, Proposal, SafeTransaction, WebhookDelivery
 
+ACTOR = Actor.operator("tester", "test.example")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CHAIN_ID = 31337
 APP = "0x63F9725f107358c9115BC9d86c72dD5823E9B1E6"
@@ -48,7 +50,7 @@ def workspace(database: Database, slug: str = "acme", **columns: Any) -> str:
         "phala_api_key": SecretStr(f"phala-key-of-{slug}"),
         "safes": [(CHAIN_ID, SAFE)],
     }
-    return workspaces.save(database, workspaces.WorkspaceSpec(slug=slug, **(values | columns)))
+    return workspaces.save(database, workspaces.WorkspaceSpec(slug=slug, **(values | columns)), ACTOR)
 
 
 def api_key(database: Database, workspace_id: str, key: str, scope: Scope = Scope.ADMIN, **columns: Any) -> str:

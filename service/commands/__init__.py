@@ -1,0 +1,1 @@
+"""Commands of operators, a file for each group."""
