@@ -1,4 +1,4 @@
-"""Acts on a workspace: types of events that are in its feed and its audit log, and are not sent by webhook. Pure."""
+"""Acts on a workspace: events of its audit log, which its feed shows where asked, and which are not sent. Pure."""
 
 from enum import StrEnum
 from typing import Final

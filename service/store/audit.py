@@ -184,7 +184,7 @@ def export(database: Database, workspace_id: str, after: Place) -> Iterator[dict
     """Every event of a workspace behind a place, as a line of an export; ``cursor`` is the place of each."""
     while True:
         with database.transaction() as session:
-            page = feed.read(session, workspace_id, FeedFilters(), after=after, limit=_PAGE)
+            page = feed.read(session, workspace_id, FeedFilters(acts=True), after=after, limit=_PAGE)
         for row in page:
             yield {"cursor": f"{row.transaction_id}.{row.position}", **json_of(row)}
         if len(page) < _PAGE:
