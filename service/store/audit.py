@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Select, and_, func, null, or_, select
+from sqlalchemy import Select, and_, func, null, or_, select, text
 from sqlalchemy.orm import Session
 
 from service.domain.audit import GENESIS, Broken, Chain
@@ -76,12 +76,12 @@ _Rows = Select[str, int | None, int | None, str | None, datetime | None, Event |
 _Build = Callable[[Wanted, str, int], _Rows]
 
 
-def check(database: Database, wanted: Wanted) -> Iterator[Read | Checked]:
-    """Follow every chain that is wanted; a ``Read`` after each page, a ``Checked`` for each chain."""
+def check(database: Database, wanted: Wanted, *, page: int = _PAGE) -> Iterator[Read | Checked]:
+    """Follow every chain that is wanted; a ``Read`` after each page of so many rows, a ``Checked`` for each chain."""
     read = 0
     builds: Sequence[_Build] = (_requests,) if wanted.change_request_id else (_workspaces, _requests)
     for build in builds:
-        for found in _followed(database, wanted, build):
+        for found in _followed(database, wanted, build, page):
             if isinstance(found, Read):
                 read += found.events
                 yield Read(read)
@@ -89,12 +89,12 @@ def check(database: Database, wanted: Wanted) -> Iterator[Read | Checked]:
                 yield found
 
 
-def _followed(database: Database, wanted: Wanted, build: _Build) -> Iterator[Read | Checked]:
+def _followed(database: Database, wanted: Wanted, build: _Build, page: int) -> Iterator[Read | Checked]:
     follower: _Follower | None = None
     after, after_seq = "", 0
     while True:
         with database.reads() as session:
-            rows = session.execute(build(wanted, after, after_seq).limit(_PAGE)).all()
+            rows = session.execute(build(wanted, after, after_seq).limit(page)).all()
         for name, seq, chained_seq, known_hash, deleted_at, event in rows:
             if follower is None or follower.name != name:
                 if follower is not None:
@@ -105,7 +105,7 @@ def _followed(database: Database, wanted: Wanted, build: _Build) -> Iterator[Rea
                 follower.take(event)
             after, after_seq = name, 0 if event is None else event.seq or 0
         yield Read(sum(row[-1] is not None for row in rows))
-        if len(rows) < _PAGE:
+        if len(rows) < page:
             break
     if follower is not None:
         yield follower.ended()
@@ -168,10 +168,16 @@ class _Follower:
 
     def _at_its_end(self, chain: Chain) -> Broken | None:
         if chain.seq != self.end.seq:
-            return Broken(chain.seq + 1, "is missing" if chain.seq < self.end.seq else "was added by other means")
+            missing = chain.seq < self.end.seq
+            return Broken(min(chain.seq, self.end.seq) + 1, "is missing" if missing else "was added by other means")
         if (chain.chained_seq, chain.chained_hash) != (self.end.chained_seq, self.end.hash):
             return Broken(chain.seq, "is not what the chain should end with: the end was cut off and written again")
         return None
+
+
+def allow_deletion(session: Session) -> None:
+    """Let the rest of the transaction delete events: for retention, which deletes those of a change request whole."""
+    session.execute(text("SET LOCAL countersign.retention = 'on'"))
 
 
 def unnumbered(session: Session, workspace_id: str | None) -> int:
@@ -180,13 +186,13 @@ def unnumbered(session: Session, workspace_id: str | None) -> int:
     return session.scalars(query if workspace_id is None else query.where(Event.workspace_id == workspace_id)).one()
 
 
-def export(database: Database, workspace_id: str, after: Place) -> Iterator[dict[str, object]]:
+def export(database: Database, workspace_id: str, after: Place, *, page: int = _PAGE) -> Iterator[dict[str, object]]:
     """Every event of a workspace behind a place, as a line of an export; ``cursor`` is the place of each."""
     while True:
         with database.transaction() as session:
-            page = feed.read(session, workspace_id, FeedFilters(acts=True), after=after, limit=_PAGE)
-        for row in page:
+            rows = feed.read(session, workspace_id, FeedFilters(acts=True), after=after, limit=page)
+        for row in rows:
             yield {"cursor": f"{row.transaction_id}.{row.position}", **json_of(row)}
-        if len(page) < _PAGE:
+        if len(rows) < page:
             return
-        after = Place(page[-1].transaction_id, page[-1].position)
+        after = Place(rows[-1].transaction_id, rows[-1].position)

@@ -11,11 +11,13 @@ from service.domain.actors import Actor
 from service.domain.api_keys import Scope, digest, hint
 from service.domain.calls import approval_call, safe_tx_hash
 from service.domain.chain import Block, ChainFact, FactKind
+from service.domain.outcomes import Notice
 from service.domain.reasons import Reason
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionKind, SafeTransactionState
 from service.domain.states import TERMINAL, State
 from service.store import leases, tokens, workspaces
 from service.store.database import Database
+from service.store.events import append
 from service.store.leases import Lease, LeasedTable
 from service.store.sealing import Sealer
 from service.store.tables import ApiKey, ChangeRequest, Event, Proposal, SafeTransaction, WebhookDelivery
@@ -103,6 +105,14 @@ def change_request(database: Database, workspace_id: str, state: State = State.R
         if row.commit_token_fingerprint is not None:
             tokens.hold(session, request_id, row.commit_token_fingerprint)
     return request_id
+
+
+def tell(database: Database, request_id: str, count: int = 1, **data: object) -> None:
+    """Append alerts to a change request, each in a transaction of its own."""
+    for _ in range(count):
+        with database.transaction() as session:
+            row = session.get_one(ChangeRequest, request_id, with_for_update=True)
+            append(database, session, row, name=Notice.ALERT, actor=ACTOR, now=NOW, extra=data)
 
 
 def proposal(database: Database, workspace_id: str, state: ProposalState = ProposalState.QUEUED, **columns: Any) -> str:
