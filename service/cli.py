@@ -15,9 +15,9 @@ import typer
 from service import settings as configuration
 from service.client import commands
 from service.commands import audit
+from service.commands.operators import operator
 from service.domain.api_keys import Scope
 from service.logs import JsonLines, WithExtras
-from service.operator import operator
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

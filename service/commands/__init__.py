@@ -1,1 +1,0 @@
-"""Commands of operators, a file for each group."""

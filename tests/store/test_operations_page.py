@@ -96,6 +96,7 @@ START: dict[str, Callable[[Settings], object]] = {
     "workspace apply": wiring.database_of,
     "key": wiring.database_of,
     "secrets rotate": wiring.database_of,
+    "audit": wiring.database_of,
 }
 """What each command makes before it does anything, and asks its settings by."""
 
