@@ -1,8 +1,10 @@
 """The audit log in the database: append-only, chained, followed and exported."""
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from psycopg.errors import InsufficientPrivilege
@@ -16,11 +18,12 @@ from service.domain.audit import Broken, Chains, canonical, link_of_json
 from service.domain.outcomes import Advance, Notice, Wait
 from service.domain.reasons import Reason
 from service.domain.states import State
-from service.store import acts, audit, events, transitions
+from service.store import acts, audit, events, transitions, webhook_endpoints
 from service.store.audit import Checked, Wanted
 from service.store.database import Database
 from service.store.feed import Place
 from service.store.tables import ActChain, ChangeRequest, Event
+from service.store.webhook_endpoints import NewEndpoint
 from tests.support import rows
 from tests.support.rows import tell
 from tests.support.threads import together
@@ -106,6 +109,37 @@ class TestChain:
         found = checked(database)
         assert found[request_id] == Checked(request_id, 35)
         assert found[workspace] == Checked(workspace, 7)
+
+    def test_acts_on_endpoints_wait_for_each_other_in_one_order(self, database: Database, workspace: str):
+        """The file locks all endpoints, a change one of them, and all of them the end of the chain."""
+        keys = [SecretStr(f"whsec_{b64encode(bytes([number] * 32)).decode()}") for number in range(24)]
+        urls = [f"https://receiver.example/{number}" for number in range(4)]
+        rows.workspace(database, webhooks=[(url, keys[0]) for url in urls[:2]])
+        made = [
+            webhook_endpoints.create(database, workspace, NewEndpoint(url, keys[0]), rows.ACTOR).id for url in urls[2:]
+        ]
+        until = rows.NOW + timedelta(days=1)
+
+        def rotate(endpoint_id: str, key: SecretStr) -> None:
+            webhook_endpoints.rotate(database, workspace, endpoint_id, key, until=until, actor=rows.ACTOR)
+
+        def apply(key: SecretStr) -> None:
+            rows.workspace(database, webhooks=[(url, key) for url in urls[:2]])
+
+        partial(webhook_endpoints.send_test, database, workspace)
+        together(
+            [
+                *(partial(rotate, made[number % 2], keys[number]) for number in range(1, 9)),
+                *(partial(apply, key) for key in keys[9:17]),
+                *(
+                    partial(webhook_endpoints.send_test, database, workspace, one, rows.NOW, rows.ACTOR)
+                    for one in made * 2
+                ),
+            ]
+        )
+        together([partial(webhook_endpoints.delete, database, workspace, one, rows.ACTOR) for one in made * 2])
+        # Made, two by the file, two by the API; 8 rotated, 8 times two by the file; 4 tests; 2 deleted.
+        assert checked(database)[workspace] == Checked(workspace, 5 + 8 + 16 + 4 + 2)
 
     def test_what_is_rolled_back_leaves_no_gap(self, database: Database, workspace: str, request_id: str):
         with database.transaction() as session:
