@@ -2,23 +2,26 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, LiteralString, Self, cast
+from typing import TYPE_CHECKING, Any, Final, LiteralString, Self, cast
 
 import psycopg
 from sqlalchemy import ClauseElement, Connection, Engine, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InvalidatePoolError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from service.domain.ids import public_id
 from service.store.sealing import Sealer
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.compiler import SQLCompiler
 
 CONNECTION: Final[Mapping[str, str | int]] = {
     "application_name": "countersign",
@@ -99,16 +102,63 @@ def _ask_the_idle(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A statement in the driver's own words, made once; psycopg lets the server prepare it."""
+    """A statement in the driver's own words, made once; psycopg lets the server prepare it.
+
+    Attributes:
+        sql: with parameters by name.
+        constants: parameters that are always the same, as the driver takes them.
+        into: what turns a parameter's value into what the driver takes, where its column's type asks for it.
+    """
 
     sql: LiteralString
     constants: Mapping[str, Any]
+    into: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, statement: ClauseElement) -> Self:
         """Compile a Core statement whose parameters are named by ``bindparam``."""
-        compiled = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
-        return cls(compiled.string, dict(compiled.params))
+        dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+        compiled = cast("SQLCompiler", statement.compile(dialect=dialect))
+        processors = {
+            name: bound.type.dialect_impl(dialect).bind_processor(dialect) for name, bound in compiled.binds.items()
+        }
+        into = {name: process for name, process in processors.items() if process is not None}
+        given = {name for name, bound in compiled.binds.items() if bound.required}
+        constants = {name: value for name, value in compiled.params.items() if name not in given}
+        return cls(
+            compiled.string,
+            {name: into[name](value) if name in into else value for name, value in constants.items()},
+            {name: process for name, process in into.items() if name in given},
+        )
+
+    def bound(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters as the driver takes them."""
+        bound = {**self.constants, **parameters}
+        for name, process in self.into.items():
+            bound[name] = process(bound[name])
+        return bound
+
+
+def perform(session: Session, statement: Prepared, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """One statement within a session's transaction, past SQLAlchemy; its rows. What is pending is written before it.
+
+    For what is run with each request or step: it costs a third of the CPU of the same statement through the session,
+    which does not learn of what it changes.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: whatever the database says, of the same classes as through the session.
+    """
+    session.flush()
+    connection = session.connection()
+    driver = cast("psycopg.Connection[tuple[Any, ...]]", connection.connection.driver_connection)
+    try:
+        return driver.execute(statement.sql, statement.bound(parameters)).fetchall()
+    except psycopg.Error as error:
+        if driver.broken:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.broken
+        ) from error
 
 
 class Database:
@@ -160,7 +210,7 @@ class Database:
             connection = cast("psycopg.Connection[tuple[Any, ...]]", pooled.driver_connection)
             try:
                 connection.autocommit = True
-                rows = connection.execute(statement.sql, {**statement.constants, **parameters}).fetchall()
+                rows = connection.execute(statement.sql, statement.bound(parameters)).fetchall()
                 connection.autocommit = False
             except psycopg.Error as error:
                 lost = connection.broken

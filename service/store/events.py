@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import Select, Table, func, insert, literal, select, true
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, literal, or_, select, true, update
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from service.domain.actors import Actor
 from service.domain.audit import GENESIS, Entry, with_hashes
@@ -19,10 +20,42 @@ from service.domain.snapshots import SafeTransactionKind
 from service.domain.webhooks import EndpointState, wants
 from service.store.audit_rows import unchained_hash
 from service.store.columns import storable
-from service.store.database import Database
+from service.store.database import Database, Prepared, perform
 from service.store.tables import ChangeRequest, Event, SafeTransaction, WebhookDelivery, WebhookEndpoint
 
 _EVENTS: Final = cast("Table", Event.__table__)
+_REQUESTS: Final = cast("Table", ChangeRequest.__table__)
+_WRITTEN: Final = [column for column in _EVENTS.c if column.identity is None and column.server_default is None]
+
+
+def _live_endpoints(workspace_id: ColumnElement[str]) -> Select[str, list[str]]:
+    return (
+        select(WebhookEndpoint.id, WebhookEndpoint.event_types)
+        .where(
+            WebhookEndpoint.workspace_id == workspace_id,
+            or_(WebhookEndpoint.state == EndpointState.ACTIVE, WebhookEndpoint.state == EndpointState.PAUSED),
+        )
+        .order_by(WebhookEndpoint.id)
+        .with_for_update(read=True, key_share=True)
+    )
+
+
+def _append() -> Select[Any]:
+    """The event, its number and hash in its change request's row, and the endpoints there are, by one statement."""
+    values = {column.name: bindparam(column.name, type_=column.type) for column in _WRITTEN}
+    numbered = (
+        update(_REQUESTS)
+        .where(_REQUESTS.c.id == values["change_request_id"])
+        .values(last_event_seq=values["seq"], last_chained_seq=values["seq"], last_event_hash=values["hash"])
+        .cte("numbered")
+    )
+    new = insert(_EVENTS).values(**values).returning(_EVENTS.c.position).cte("new")
+    live = _live_endpoints(values["workspace_id"]).subquery("live")
+    found = select(new.c.position, live.c.id, live.c.event_types).select_from(new.outerjoin(live, true()))
+    return found.add_cte(numbered)
+
+
+_APPEND: Final = Prepared.of(_append())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +93,15 @@ def append(
     """
     seq = row.last_event_seq + 1
     previous = _last_hash(session, row)
-    with session.no_autoflush:  # the row is written once, with number and hash
-        data = {**_data(database, session, row, seq), **(extra or {})}
+    data = {**_data(database, session, row, seq), **(extra or {})}
     new = New(f"change_request.{name}", actor, now, data)
     entry = new_entry(database, row.workspace_id, new, seq, of=(row.id, row.state))
     values = columns_of(entry, previous)
-    row.last_event_seq = row.last_chained_seq = seq
-    row.last_event_hash = values["hash"]
-    session.flush()
-    stored, wanting = _insert_and_find(session, values)
+    rows = perform(session, _APPEND, values)
+    for column, value in (("last_event_seq", seq), ("last_chained_seq", seq), ("last_event_hash", values["hash"])):
+        set_committed_value(row, column, value)
+    stored = StoredEvent(entry.id, rows[0][0], row.id)
+    wanting = [endpoint for _, endpoint, types in rows if endpoint is not None and wants(types, new.type)]
     deliver(database, session, stored, wanting)
 
 
@@ -116,17 +149,6 @@ def columns_of(entry: Entry, previous: str) -> dict[str, Any]:
     }
 
 
-def _insert_and_find(session: Session, values: Mapping[str, Any]) -> tuple[StoredEvent, list[str]]:
-    """Store an event and find the endpoints that want it, by one statement; see ``endpoints_for``."""
-    new = insert(_EVENTS).values(**values).returning(_EVENTS.c.position).cte("new")
-    live = _live_endpoints(values["workspace_id"]).subquery("live")
-    rows = session.execute(
-        select(new.c.position, live.c.id, live.c.event_types).select_from(new.outerjoin(live, true()))
-    ).all()
-    stored = StoredEvent(values["id"], rows[0].position, values["change_request_id"])
-    return stored, [row.id for row in rows if row.id is not None and wants(row.event_types, values["type"])]
-
-
 def store(session: Session, values: Mapping[str, Any]) -> StoredEvent:
     """Store an event without looking for endpoints."""
     position = session.scalars(insert(_EVENTS).values(**values).returning(_EVENTS.c.position)).one()
@@ -135,19 +157,8 @@ def store(session: Session, values: Mapping[str, Any]) -> StoredEvent:
 
 def endpoints_for(session: Session, workspace_id: str, event_type: str) -> list[str]:
     """Ids of the workspace's endpoints that want an event, locked against being deleted before it is theirs."""
-    return [row.id for row in session.execute(_live_endpoints(workspace_id)) if wants(row.event_types, event_type)]
-
-
-def _live_endpoints(workspace_id: str) -> Select[str, list[str]]:
-    return (
-        select(WebhookEndpoint.id, WebhookEndpoint.event_types)
-        .where(
-            WebhookEndpoint.workspace_id == workspace_id,
-            WebhookEndpoint.state.in_([EndpointState.ACTIVE, EndpointState.PAUSED]),
-        )
-        .order_by(WebhookEndpoint.id)
-        .with_for_update(read=True, key_share=True)
-    )
+    live = session.execute(_live_endpoints(literal(workspace_id)))
+    return [row.id for row in live if wants(row.event_types, event_type)]
 
 
 def deliver(database: Database, session: Session, event: StoredEvent, endpoint_ids: Sequence[str]) -> list[str]:

@@ -9,14 +9,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, cast
 
 from psycopg.errors import UniqueViolation
 from pydantic import SecretStr
-from sqlalchemy import delete, func, insert, select, text, tuple_
+from sqlalchemy import Table, bindparam, delete, func, insert, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
-from service.store.database import Database
+from service.store.database import Database, Prepared, perform
 from service.store.tables import IdempotentAnswer
 
 KEPT: Final = timedelta(hours=24)
@@ -26,15 +26,20 @@ ANSWER_ID: Final = IdempotentAnswer.workspace_id + "/" + IdempotentAnswer.key
 """What each is bound to, as ``Attempt.row_id`` has it."""
 _BATCH: Final = 5_000
 _PRIMARY_KEY: Final = "pk_idempotent_answers"
-_KEEP = insert(IdempotentAnswer.__table__)  # type: ignore[arg-type]  # a table, as Core takes it
+_ANSWERS: Final = cast("Table", IdempotentAnswer.__table__)
+_COLUMNS: Final = ("workspace_id", "key", "fingerprint", "status", "answer_sealed")
+_KEPT_COLUMNS: Final = {name: bindparam(name, type_=_ANSWERS.c[name].type) for name in _COLUMNS}
+_KEEP: Final = Prepared.of(insert(_ANSWERS).values(_KEPT_COLUMNS).returning(_ANSWERS.c.key))
 # One look for both: whoever gets the lock right after the first request ended, but looked before, is stopped by the
 # primary key when it wants to keep its own answer.
-_LOCK_AND_LOOK = text("""
-    SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 2)) AS free, kept.fingerprint, kept.status,
-        kept.answer_sealed
+_LOCK_AND_LOOK: Final = Prepared(
+    """
+    SELECT pg_try_advisory_xact_lock(hashtextextended(%(name)s, 2)), kept.fingerprint, kept.status, kept.answer_sealed
     FROM (VALUES (1)) AS one LEFT JOIN idempotent_answers AS kept
-        ON kept.workspace_id = :workspace_id AND kept.key = :key
-""")
+        ON kept.workspace_id = %(workspace_id)s AND kept.key = %(key)s
+    """,
+    {},
+)
 
 
 class InProgress(Exception):
@@ -102,18 +107,18 @@ def once(database: Database, attempt: Attempt, work: Callable[[Database], Answer
 def _kept(database: Database, inside: Database, attempt: Attempt) -> Answer | None:
     name = f"idempotency:{attempt.row_id}"
     with inside.transaction() as session:
-        row = session.execute(
-            _LOCK_AND_LOOK, {"name": name, "workspace_id": attempt.workspace_id, "key": attempt.key}
-        ).one()
-    if not row.free:
+        ((free, fingerprint, status, sealed),) = perform(
+            session, _LOCK_AND_LOOK, {"name": name, "workspace_id": attempt.workspace_id, "key": attempt.key}
+        )
+    if not free:
         raise InProgress
-    if row.status is None:
+    if status is None:
         return None
-    if not hmac.compare_digest(bytes(row.fingerprint), attempt.fingerprint):
+    if not hmac.compare_digest(fingerprint, attempt.fingerprint):
         raise Mismatch
-    content = database.sealer.open(row.answer_sealed, purpose=ANSWER, row_id=attempt.row_id)
+    content = database.sealer.open(sealed, purpose=ANSWER, row_id=attempt.row_id)
     headers, body = json.loads(content.get_secret_value())
-    return Answer(row.status, headers, body, replayed=True)
+    return Answer(status, headers, body, replayed=True)
 
 
 def _keep(database: Database, inside: Database, attempt: Attempt, answer: Answer) -> None:
@@ -126,7 +131,7 @@ def _keep(database: Database, inside: Database, attempt: Attempt, answer: Answer
         "answer_sealed": database.sealer.seal(content, purpose=ANSWER, row_id=attempt.row_id),
     }
     with inside.transaction() as session:
-        session.execute(_KEEP, values)
+        perform(session, _KEEP, values)
 
 
 def forget_old(database: Database) -> int:
