@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from service.domain.alerts import Alert
 from service.domain.calls import SafeCall
 from service.domain.chain import ChainFact
+from service.domain.gates import Gates
 from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.states import State
@@ -168,7 +169,12 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRequest:
-    """A change request with what its steps decide on. Field names are those of the table."""
+    """A change request with what its steps decide on. Field names are those of the table.
+
+    Attributes:
+        reason: what it waited for after its last step, if anything.
+        gates: what may hold its commit; others of its app are known in ``registered`` only.
+    """
 
     id: str
     workspace: WorkspacePolicy
@@ -210,3 +216,11 @@ class ChangeRequest:
     proposal: Proposal | None
     facts: tuple[ChainFact, ...]
     alerts_seen: int = 0
+    superseded_by: str | None = None
+    reason: Reason | None = None
+    gates: Gates = field(default_factory=Gates)
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether somebody wished its end."""
+        return self.cancel_requested_at is not None or self.superseded_by is not None
