@@ -11,7 +11,7 @@ from typing import Final
 from service.domain.reasons import Reason
 
 HELD_SECONDS: Final = 60.0
-"""Until a held request is looked at again; whoever opens a gate rings for it. Deadline and token are served meanwhile."""
+"""Until a held request is looked at again, for its deadline and token; whoever opens a gate rings for it."""
 
 QUEUED_SECONDS: Final = 15.0
 """The same for a request that waits for other commits of its app, whose end rings for it."""
@@ -81,8 +81,11 @@ def hold_of(gates: Gates, now: datetime, *, attempted: bool) -> Hold | None:
     if freeze is not None:
         detail = f"frozen by {freeze.by} at {freeze.at.isoformat()}: {freeze.reason}"
         return Hold(Reason.COMMITS_FROZEN, detail)
-    if attempted:
-        return None
+    return None if attempted else _before_first(gates, now)
+
+
+def _before_first(gates: Gates, now: datetime) -> Hold | None:
+    """The gate that holds a first attempt."""
     if gates.failed is not None:
         return Hold(Reason.HELD_AFTER_FAILURE, f"the update of change request {gates.failed} failed")
     if gates.policy is CommitPolicy.HOLD and gates.released_at is None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ScalarSelect, func, or_, select
+from sqlalchemy import ColumnElement, Row, ScalarSelect, func, or_, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,7 @@ from service.domain.chain import Block, ChainFact, FactKind
 from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.states import State
-from service.store import nonces, tables
+from service.store import gates, nonces, tables
 from service.store.database import Database
 from service.store.membership import IS_MEMBER
 from service.store.tokens import TOKEN
@@ -32,11 +32,12 @@ def change_request(
         sqlalchemy.exc.NoResultFound: there is none.
     """
     row = session.get_one(tables.ChangeRequest, request_id)
+    workspace = _workspace(session, row.workspace_id, *gates.columns(row))
     sealed = row.commit_token_sealed
     token = None if sealed is None or not open_token else database.sealer.open(sealed, purpose=TOKEN, row_id=row.id)
     return domain.ChangeRequest(
         id=row.id,
-        workspace=workspace_policy(session, row.workspace_id),
+        workspace=_policy(workspace),
         state=State(row.state),
         state_entered_at=row.state_entered_at,
         intake=domain.Intake(row.intake),
@@ -75,26 +76,35 @@ def change_request(
         proposal=None if row.proposal_id is None else proposal(session, row.proposal_id),
         facts=() if row.compose_hash is None else _facts_of(session, row),
         alerts_seen=row.alerts_seen,
+        superseded_by=row.superseded_by,
+        reason=None if row.reason is None else Reason(row.reason),
+        gates=gates.gates_of(row, workspace),
     )
 
 
 def workspace_policy(session: Session, workspace_id: str) -> domain.WorkspacePolicy:
     """The tenant's settings."""
-    row = session.execute(
-        select(
-            tables.Workspace.allow_without_approval,
-            tables.Workspace.run_deadline_seconds,
-            _contracts(tables.RegisteredSafe),
-            _contracts(tables.ExternalApp),
-        ).where(tables.Workspace.id == workspace_id)
-    ).one()
-    allow_without_approval, run_deadline_seconds, safes, external_apps = row
+    return _policy(_workspace(session, workspace_id))
+
+
+def _workspace(session: Session, workspace_id: str, *more: ColumnElement[Any]) -> Row[Any]:
+    columns = (
+        tables.Workspace.id,
+        tables.Workspace.allow_without_approval,
+        tables.Workspace.run_deadline_seconds,
+        _contracts(tables.RegisteredSafe).label("safes"),
+        _contracts(tables.ExternalApp).label("external_apps"),
+    )
+    return session.execute(select(*columns, *more).where(tables.Workspace.id == workspace_id)).one()
+
+
+def _policy(row: Row[Any]) -> domain.WorkspacePolicy:
     return domain.WorkspacePolicy(
-        id=workspace_id,
-        allow_without_approval=allow_without_approval,
-        run_deadline_seconds=run_deadline_seconds,
-        safes=frozenset((chain_id, address) for chain_id, address in safes or ()),
-        external_apps=frozenset((chain_id, address) for chain_id, address in external_apps or ()),
+        id=row.id,
+        allow_without_approval=row.allow_without_approval,
+        run_deadline_seconds=row.run_deadline_seconds,
+        safes=frozenset((chain_id, address) for chain_id, address in row.safes or ()),
+        external_apps=frozenset((chain_id, address) for chain_id, address in row.external_apps or ()),
     )
 
 
