@@ -17,6 +17,10 @@ QUEUED_SECONDS: Final = 15.0
 """The same for a request that waits for other commits of its app, whose end rings for it."""
 
 
+MOST_PARALLEL: Final = 1000
+"""Commits of an app that a workspace may allow at the same time."""
+
+
 class CommitPolicy(StrEnum):
     """Whether a commit follows its approval by itself."""
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import func, insert, literal, select
 from sqlalchemy.orm import Session
@@ -14,6 +14,9 @@ from service.domain.snapshots import SafeTransactionKind
 from service.domain.webhooks import EndpointEvent, EndpointState, wants
 from service.store.database import Database
 from service.store.tables import ChangeRequest, Event, SafeTransaction, WebhookDelivery, WebhookEndpoint
+
+LARGEST_METADATA: Final = 4000
+"""Characters of metadata up to which events carry it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,11 @@ def _data(database: Database, session: Session, row: ChangeRequest) -> dict[str,
         "sequence": row.last_event_seq,
         "state": row.state,
         "title": row.title,
+        "change_reason": row.change_reason,
+        "change_links": row.change_links,
+        "metadata": row.change_metadata if len(str(row.change_metadata)) <= LARGEST_METADATA else None,
+        "retry_of": row.retry_of,
+        "superseded_by": row.superseded_by,
         "cvm": {"id": row.cvm_id, "vm_uuid": row.vm_uuid, "name": row.cvm_name},
         "chain_id": row.chain_id,
         "app_contract": row.app_contract,

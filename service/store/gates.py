@@ -3,6 +3,7 @@
 Rows of workspaces are locked before those of change requests.
 """
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select
@@ -43,6 +44,11 @@ def failures(request_id: str) -> Select[str]:
     return select(_other.id).join(_mine, rollout).where(_mine.id == request_id, failed, _other.state_entered_at > since)
 
 
+def latest_failure(request_id: str) -> Select[datetime | None]:
+    """When the last of those ended."""
+    return failures(request_id).with_only_columns(func.max(_other.state_entered_at))
+
+
 def columns(row: ChangeRequest) -> list[Any]:
     """What to select from the workspace of a change request, as ``gates_of`` reads it.
 
@@ -62,17 +68,16 @@ def gates_of(row: ChangeRequest, workspace: Row[Any]) -> Gates:
         policy=CommitPolicy(row.commit_policy or found["commit_policy"]),
         not_before=row.not_before,
         released_at=row.released_at,
-        freeze=freeze_of(workspace),
+        freeze=freeze_of(*(found[column.key] for column in FREEZE)),
         failed=found.get("failed"),
         in_flight=tuple(found.get("in_flight", ())),
         parallel=found["parallel_commits"],
     )
 
 
-def freeze_of(workspace: Row[Any]) -> Freeze | None:
-    """The freeze switch of a workspace, of what ``FREEZE`` selected."""
-    at = workspace.commits_frozen_at
-    return None if at is None else Freeze(at, workspace.commits_frozen_by, workspace.commits_frozen_reason)
+def freeze_of(at: datetime | None, by: str | None, reason: str | None) -> Freeze | None:
+    """The freeze switch of a workspace, of what ``FREEZE`` selected: all of it is there, or nothing."""
+    return None if at is None or by is None or reason is None else Freeze(at, by, reason)
 
 
 def open_for(session: Session, lease: Lease) -> tuple[ColumnElement[bool], ...] | None:

@@ -8,6 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.domain.gates import CommitPolicy
 from service.store.database import Database
 from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe, Workspace
@@ -29,6 +30,8 @@ class WorkspaceSpec:
     allow_without_approval: bool = False
     deadline_seconds: int = 30 * 86400
     run_deadline_seconds: int = 3600
+    commit_policy: CommitPolicy = CommitPolicy.AUTO
+    parallel_commits: int = 1
     webhooks: Sequence[tuple[str, SecretStr]] = ()
     phala_webhook_secrets: Sequence[SecretStr] = ()
 
@@ -58,6 +61,8 @@ def save(database: Database, spec: WorkspaceSpec) -> str:
             "allow_without_approval": spec.allow_without_approval,
             "deadline_seconds": spec.deadline_seconds,
             "run_deadline_seconds": spec.run_deadline_seconds,
+            "commit_policy": spec.commit_policy.value,
+            "parallel_commits": spec.parallel_commits,
         }
         statement = insert(Workspace).values(id=workspace_id, slug=spec.slug, **values)
         session.execute(statement.on_conflict_do_update(index_elements=["slug"], set_=values))
