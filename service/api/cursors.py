@@ -11,7 +11,8 @@ from service.domain.ids import form_of
 from service.store.request_lists import Place, Sort
 
 REQUEST_ID: Final = form_of("cr")
-_REQUEST_PLACE: Final = re.compile(rf"(-?[a-z_]+)\.([0-9]{{1,18}})\.({REQUEST_ID.pattern})")
+# Seventeen digits of microseconds reach to the year 5138.
+_REQUEST_PLACE: Final = re.compile(rf"(-?[a-z_]+)\.([0-9]{{1,17}})\.({REQUEST_ID.pattern})")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 KEY_ID: Final = form_of("key")
