@@ -53,6 +53,8 @@ class Gates:
         failed: id of a change request of the same rollout whose update failed since this one was made or released.
         in_flight: ids of other change requests of the app contract between their first attempt and their end.
         parallel: how many of an app contract may be in flight.
+        removed: whether hash or device was seen to be taken off the allowlist since the approval: it holds nothing, but
+            whoever waits has to look.
     """
 
     policy: CommitPolicy = CommitPolicy.AUTO
@@ -62,6 +64,7 @@ class Gates:
     failed: str | None = None
     in_flight: tuple[str, ...] = ()
     parallel: int = 1
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,9 @@ class ChangeRequest:
     """A change request with what its steps decide on. Field names are those of the table.
 
     Attributes:
+        proposal: what it joined, as long as it waits for the owners.
+        facts: logs of its app contract that concern it, as long as its approval is not final.
+        undecided_prepares: whether prepares of its CVM were heard of that nobody decided on.
         reason: what it waited for after its last step, if anything.
         gates: what may hold its commit; others of its app are known in ``registered`` only.
     """
@@ -215,6 +218,7 @@ class ChangeRequest:
     attempts: int
     proposal: Proposal | None
     facts: tuple[ChainFact, ...]
+    undecided_prepares: bool
     alerts_seen: int = 0
     superseded_by: str | None = None
     reason: Reason | None = None

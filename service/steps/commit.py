@@ -26,7 +26,7 @@ from service.domain.states import State
 from service.ports import Chain, Clock, Phala, RequestIntents
 from service.steps.approval import chain_of, needed_approval
 from service.steps.ends import ending, ends_on_refusal, token_ended, wished_end
-from service.steps.holding import held, may_be_withdrawn
+from service.steps.holding import held
 from service.steps.looking import adopt_operation, find_operation, vm_uuid_of
 from service.steps.renewal import adopt, renew, superseded_by
 
@@ -74,7 +74,7 @@ def commit(
         if end is not None:
             return end
     wait = held(request, clock.now())
-    if wait is not None and not may_be_withdrawn(request):
+    if wait is not None and not request.gates.removed:
         return wait
     chain = chain_of(chains, needed.chain_id)
     view = chain.view()

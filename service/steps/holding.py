@@ -1,15 +1,11 @@
 """Waiting before a commit that a gate holds."""
 
 from datetime import datetime
-from typing import Final
 
-from service.domain.chain import FactKind
 from service.domain.gates import NEEDS_A_PERSON, hold_of
 from service.domain.outcomes import Notice, Wait
 from service.domain.reasons import ADVICE
 from service.domain.snapshots import ChangeRequest
-
-_REMOVALS: Final = frozenset({FactKind.HASH_REMOVED, FactKind.DEVICE_REMOVED})
 
 
 def held(request: ChangeRequest, now: datetime) -> Wait | None:
@@ -20,9 +16,3 @@ def held(request: ChangeRequest, now: datetime) -> Wait | None:
     told = {"by": hold.reason.value, "detail": hold.detail, "advice": ADVICE[hold.reason]}
     is_new = hold.reason in NEEDS_A_PERSON and request.reason is not hold.reason
     return Wait(hold.seconds, hold.reason, hold.detail, notices=((Notice.HELD, told),) if is_new else ())
-
-
-def may_be_withdrawn(request: ChangeRequest) -> bool:
-    """Whether something was taken off the allowlist after the approval: a held request has to look then."""
-    since = request.evidence_block_number or 0
-    return any(fact.kind in _REMOVALS and fact.block.number >= since for fact in request.facts)

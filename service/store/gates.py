@@ -6,72 +6,99 @@ Rows of workspaces are locked before those of change requests.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from service.domain.chain import FactKind
 from service.domain.gates import CommitPolicy, Freeze, Gates
 from service.domain.reasons import Reason
 from service.domain.states import State
 from service.store import leases
 from service.store.leases import Lease, held
-from service.store.tables import ChangeRequest, Workspace
+from service.store.tables import ChainFact, ChangeRequest, Workspace
 
 FREEZE = (Workspace.commits_frozen_at, Workspace.commits_frozen_by, Workspace.commits_frozen_reason)
 
-_mine = aliased(ChangeRequest)
 _other = aliased(ChangeRequest)
-_OF_APP = and_(
-    _other.workspace_id == _mine.workspace_id,
-    _other.chain_id == _mine.chain_id,
-    _other.app_contract == _mine.app_contract,
-)
-_IN_FLIGHT = or_(
-    _other.state == State.COMMITTED.value,
-    and_(_other.state == State.REGISTERED.value, _other.commit_attempted_at.is_not(None)),
-)
+_COMMITTING = ChangeRequest.state == State.REGISTERED.value
+_REMOVALS = [FactKind.HASH_REMOVED.value, FactKind.DEVICE_REMOVED.value]
 
 
-def others_in_flight(request_id: str) -> Select[str]:
+def _of_app_of(mine: type[ChangeRequest]) -> ColumnElement[bool]:
+    return and_(
+        _other.workspace_id == mine.workspace_id,
+        _other.chain_id == mine.chain_id,
+        _other.app_contract == mine.app_contract,
+    )
+
+
+def _others_in_flight() -> Select[str]:
     """Ids of other change requests of the same app contract between their first attempt and their end."""
-    return select(_other.id).join(_mine, _OF_APP).where(_mine.id == request_id, _other.id != _mine.id, _IN_FLIGHT)
+    attempted = and_(_other.state == State.REGISTERED.value, _other.commit_attempted_at.is_not(None))
+    in_flight = or_(_other.state == State.COMMITTED.value, attempted)
+    return select(_other.id).where(_of_app_of(ChangeRequest), _other.id != ChangeRequest.id, in_flight)
 
 
-def failures(request_id: str) -> Select[str]:
+def _failures() -> Select[str]:
     """Ids of change requests of the same rollout whose update failed since this one was made or released."""
-    since = func.greatest(_mine.created_at, _mine.released_at)
-    rollout = and_(_OF_APP, _other.compose_hash == _mine.compose_hash)
+    since = func.greatest(ChangeRequest.created_at, ChangeRequest.released_at)
     failed = and_(_other.state == State.FAILED.value, _other.correlation_id.is_not(None))
-    return select(_other.id).join(_mine, rollout).where(_mine.id == request_id, failed, _other.state_entered_at > since)
+    rollout = and_(_of_app_of(ChangeRequest), _other.compose_hash == ChangeRequest.compose_hash)
+    return select(_other.id).where(rollout, failed, _other.state_entered_at > since)
 
 
 def latest_failure(request_id: str) -> Select[datetime | None]:
-    """When the last of those ended."""
-    return failures(request_id).with_only_columns(func.max(_other.state_entered_at))
+    """When the last failure was that holds a change request."""
+    ended = func.max(_other.state_entered_at)
+    return _failures().with_only_columns(ended).where(ChangeRequest.id == request_id)
 
 
-def columns(row: ChangeRequest) -> list[Any]:
-    """What to select from the workspace of a change request, as ``gates_of`` reads it.
+def _removals() -> Select[str]:
+    """What may have taken a change request off the allowlist since its approval."""
+    return select(ChainFact.kind).where(
+        ChainFact.chain_id == ChangeRequest.chain_id,
+        ChainFact.app_contract == ChangeRequest.app_contract,
+        or_(
+            and_(
+                ChainFact.kind.in_(_REMOVALS),
+                ChainFact.value.in_([ChangeRequest.compose_hash, ChangeRequest.device_id]),
+            ),
+            ChainFact.kind == FactKind.ANY_DEVICE_SET.value,
+        ),
+        ChainFact.block_number >= ChangeRequest.evidence_block_number,
+        ChainFact.orphaned_at.is_(None),
+    )
 
-    Others of its app are looked for only where a commit may follow.
+
+def columns() -> tuple[Any, ...]:
+    """What to select of a change request and its workspace, as ``gates_of`` reads it.
+
+    Others of its app, and the chain, are looked at only where a commit may follow.
     """
-    shown: list[Any] = [Workspace.commit_policy, Workspace.parallel_commits, *FREEZE]
-    if row.state == State.REGISTERED.value:
-        shown.append(func.array(others_in_flight(row.id).order_by(_other.id).scalar_subquery()).label("in_flight"))
-        shown.append(failures(row.id).limit(1).scalar_subquery().label("failed"))
-    return shown
+    in_flight = func.array(_others_in_flight().order_by(_other.id).scalar_subquery())
+    failed = _failures().limit(1).scalar_subquery()
+    return (
+        Workspace.commit_policy,
+        Workspace.parallel_commits,
+        *FREEZE,
+        case((_COMMITTING, in_flight)),
+        case((_COMMITTING, failed)),
+        and_(_COMMITTING, _removals().exists()),
+    )
 
 
-def gates_of(row: ChangeRequest, workspace: Row[Any]) -> Gates:
+def gates_of(row: ChangeRequest, *selected: Any) -> Gates:  # noqa: ANN401 - of any row
     """The gates before a change request's commit, of what ``columns`` selected."""
-    found = workspace._mapping  # noqa: SLF001 - public in spite of its name
+    policy, parallel, frozen_at, frozen_by, frozen_reason, in_flight, failed, removed = selected
     return Gates(
-        policy=CommitPolicy(row.commit_policy or found["commit_policy"]),
+        policy=CommitPolicy(row.commit_policy or policy),
         not_before=row.not_before,
         released_at=row.released_at,
-        freeze=freeze_of(*(found[column.key] for column in FREEZE)),
-        failed=found.get("failed"),
-        in_flight=tuple(found.get("in_flight", ())),
-        parallel=found["parallel_commits"],
+        freeze=freeze_of(frozen_at, frozen_by, frozen_reason),
+        failed=failed,
+        in_flight=tuple(in_flight or ()),
+        parallel=parallel,
+        removed=removed,
     )
 
 
@@ -94,8 +121,7 @@ def open_for(session: Session, lease: Lease) -> tuple[ColumnElement[bool], ...] 
     ).one_or_none()
     if workspace is None or workspace.commits_frozen_at is not None:
         return None
-    request_id = str(lease.row_id)
-    in_flight = select(func.count()).select_from(others_in_flight(request_id).subquery()).scalar_subquery()
+    in_flight = _others_in_flight().with_only_columns(func.count(_other.id)).scalar_subquery()
     first = and_(
         ChangeRequest.cancel_requested_at.is_(None),
         ChangeRequest.superseded_by.is_(None),
@@ -103,7 +129,7 @@ def open_for(session: Session, lease: Lease) -> tuple[ColumnElement[bool], ...] 
             ChangeRequest.released_at.is_not(None),
             func.coalesce(ChangeRequest.commit_policy, workspace.commit_policy) != CommitPolicy.HOLD.value,
         ),
-        ~exists(failures(request_id)),
+        ~_failures().exists(),
         in_flight < workspace.parallel_commits,
     )
     return (or_(ChangeRequest.commit_attempted_at.is_not(None), first),)
@@ -114,11 +140,12 @@ def ring_after_end(session: Session, lease: Lease) -> None:
 
     They are locked together with it, in the order of their ids.
     """
+    mine = aliased(ChangeRequest)
     waiting = (
         select(_other.id)
-        .join(_mine, _OF_APP)
+        .join(mine, _of_app_of(mine))
         .where(
-            _mine.id == lease.row_id,
+            mine.id == lease.row_id,
             _other.state == State.REGISTERED.value,
             _other.reason == Reason.WAITING_FOR_OTHER_COMMITS.value,
         )

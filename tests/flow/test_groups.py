@@ -1,5 +1,7 @@
 """Change requests that share an approval, and those that do not."""
 
+import pytest
+
 from service.domain.reasons import Reason
 from tests.support.stack import Stack, compose
 
@@ -59,6 +61,12 @@ def test_cancelling_the_last_one_withdraws_the_proposal(stack: Stack):
     assert stack.proposals(app, request["compose_hash"]) == []
 
 
+@pytest.mark.fault(
+    "people",
+    "Two people change one CVM",
+    "the second is refused with `cvm_busy` and the first one's id, or takes its place if it asks to",
+    "at once, or the first step",
+)
 def test_a_second_request_for_a_busy_cvm_is_refused_or_takes_its_place(stack: Stack):
     """Another name of the CVM is only known once Phala Cloud was asked."""
     app = stack.world.add_app()

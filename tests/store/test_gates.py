@@ -9,12 +9,13 @@ from sqlalchemy import event as on_event
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from service.domain.chain import ChainFact, FactKind
 from service.domain.errors import LeaseLost
 from service.domain.gates import CommitPolicy, Freeze, Gates
 from service.domain.outcomes import Advance, Facts, Wait
 from service.domain.reasons import Reason
 from service.domain.states import State
-from service.store import freezes, leases, snapshots, transitions, wishes
+from service.store import freezes, leases, news, snapshots, transitions, wishes
 from service.store.database import Database
 from service.store.leases import Lease
 from service.store.tables import ChangeRequest, Workspace
@@ -119,6 +120,26 @@ class TestSnapshot:
     def test_a_retry_is_not_held_by_what_it_retries(self, database: Database, workspace: str):
         failed(database, workspace)
         assert attempted(database, registered(database, workspace, created_at=LATER))
+
+    @pytest.mark.parametrize(
+        ("fact", "counts"),
+        [
+            (rows.fact(101, FactKind.HASH_REMOVED), True),
+            (rows.fact(100, FactKind.DEVICE_REMOVED, rows.DEVICE), True),
+            (rows.fact(101, FactKind.ANY_DEVICE_SET, "0x" + "00" * 32), True),
+            (rows.fact(99, FactKind.HASH_REMOVED), False),
+            (rows.fact(101, FactKind.HASH_ADDED), False),
+            (rows.fact(101, FactKind.HASH_REMOVED, "0x" + "0e" * 32), False),
+            (rows.fact(101, FactKind.HASH_REMOVED, app_contract=OTHER_APP), False),
+        ],
+    )
+    def test_a_removal_since_the_approval_is_seen(
+        self, database: Database, workspace: str, fact: ChainFact, *, counts: bool
+    ):
+        request_id = registered(database, workspace)
+        with database.transaction() as session:
+            news.spread(session, rows.CHAIN_ID, [fact], (), final=0, now=rows.NOW)
+        assert gates_of(database, request_id).removed is counts
 
 
 class TestAttempt:

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from service.domain.chain import Block, FactKind
+from service.domain.chain import FactKind
 from service.domain.errors import CvmBeingFreed, NotVisibleYet, Unreachable
 from service.domain.gates import CommitPolicy, Freeze, Gates
 from service.domain.outcomes import Advance, Notice, Outcome, Wait
@@ -17,7 +17,7 @@ from service.domain.states import State
 from service.steps.commit import commit
 from service.steps.prepare import prepare
 from service.steps.upkeep import upkeep
-from tests.support.builders import DEVICE, NOW, PATCH, change_request, hash_added, workspace
+from tests.support.builders import NOW, PATCH, change_request, workspace
 from tests.support.committing import ADOPTED, assert_ended, committed, cut_off, unanswered
 from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
@@ -87,13 +87,11 @@ class TestCommit:
         self, run: partial[Outcome], registered: ChangeRequest, chain: FakeChain
     ) -> None:
         chain.mine((FactKind.HASH_REMOVED, registered.compose_hash or ""), empty=chain.depth)
-        removed = hash_added(Block(1, "0x01"), kind=FactKind.HASH_REMOVED)
-        ended = run(replace(registered, gates=HELD, facts=(removed,)))
+        ended = run(replace(registered, gates=replace(HELD, removed=True)))
         assert_ended(ended, State.FAILED, Reason.APPROVAL_WITHDRAWN)
 
     def test_an_approval_that_came_back_is_still_held(self, run: partial[Outcome], registered: ChangeRequest) -> None:
-        removed = hash_added(Block(1, "0x01"), kind=FactKind.DEVICE_REMOVED, value=DEVICE)
-        waits(run(replace(registered, gates=HELD, facts=(removed,))), Reason.HELD_FOR_RELEASE)
+        waits(run(replace(registered, gates=replace(HELD, removed=True))), Reason.HELD_FOR_RELEASE)
 
     def test_a_freeze_holds_the_next_attempt_of_one_that_was_refused(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
