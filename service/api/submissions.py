@@ -122,7 +122,7 @@ def store(asked: Submission, caller: Caller) -> ChangeRequest:
             ``commit_started``.
     """
     try:
-        return requests.submit(caller.database, asked, caller.parts.clock.now())
+        return requests.submit(caller.database, asked, caller.parts.clock.now(), caller.actor)
     except requests.NotAllowedHere as error:
         part = InvalidPart(pointer=f"#/{error.member}", detail="is not permitted in this workspace")
         detail = f"The workspace does not permit this {error.member}: leave it out, or ask its operator."

@@ -10,6 +10,7 @@ from sqlalchemy import ScalarSelect, func, literal, or_, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
+from service.domain.actors import Actor
 from service.domain.conflicts import OnConflict
 from service.domain.gates import CommitPolicy
 from service.domain.snapshots import Intake, SafeTransactionKind
@@ -119,7 +120,7 @@ class Approval:
         return approvals[-1] if approvals else None
 
 
-def submit(database: Database, submission: Submission, now: datetime) -> ChangeRequest:
+def submit(database: Database, submission: Submission, now: datetime, actor: Actor) -> ChangeRequest:
     """Store a change request in ``received``, with its first event.
 
     Raises:
@@ -138,7 +139,7 @@ def submit(database: Database, submission: Submission, now: datetime) -> ChangeR
                 session.flush()
                 _hold(database, session, row, submission.prepared)
             # Both rows are written by the flush of this, the request with the number of its first event.
-            events.append(database, session, row, name=State.RECEIVED.value, now=now)
+            events.append(database, session, row, name=State.RECEIVED.value, actor=actor, now=now)
             session.refresh(row)  # what the database filled in
             if row.not_before is not None and row.not_before >= row.deadline_at:
                 raise NeverInTime
@@ -239,6 +240,7 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
         "created_at": now,
         "updated_at": now,
         "last_event_seq": 0,
+        "last_chained_seq": 0,
     }
     prepared = submission.prepared
     if prepared is not None:

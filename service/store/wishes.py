@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
 from service.domain.outcomes import Notice
 from service.domain.states import TERMINAL, State
 from service.store import events, gates
@@ -20,7 +21,9 @@ class AlreadyEnded(Exception):
     """Too late: the change request is in a terminal state."""
 
 
-def wish_cancel(database: Database, workspace_id: str, request_id: str, now: datetime) -> ChangeRequest | None:
+def wish_cancel(
+    database: Database, workspace_id: str, request_id: str, now: datetime, actor: Actor
+) -> ChangeRequest | None:
     """Store the wish to cancel; the lease holder turns it into a state. ``None`` if there is no such request.
 
     Raises:
@@ -34,11 +37,13 @@ def wish_cancel(database: Database, workspace_id: str, request_id: str, now: dat
         check_open(row)
         if row.cancel_requested_at is None:
             row.cancel_requested_at = now
-            _ring(session, row, now)
+            _tell(database, session, row, Notice.CANCEL_REQUESTED, actor, now)
         return row
 
 
-def release(database: Database, workspace_id: str, request_id: str, by: str, now: datetime) -> ChangeRequest | None:
+def release(
+    database: Database, workspace_id: str, request_id: str, now: datetime, actor: Actor
+) -> ChangeRequest | None:
     """Let a change request's commit follow: what its policy or a failure holds, holds it no more.
 
     It may be released before it is held. To release it again changes nothing, unless another update of its rollout
@@ -57,9 +62,8 @@ def release(database: Database, workspace_id: str, request_id: str, by: str, now
         if row.released_at is None or failed_at is not None:
             # The failure was stored by another clock: what is known of when this is released must not be held.
             row.released_at = now if failed_at is None else max(now, failed_at)
-            row.released_by = by
-            _ring(session, row, now)
-            events.append(database, session, row, name=Notice.RELEASED.value, now=now, extra={"by": by})
+            row.released_by = actor.label
+            _tell(database, session, row, Notice.RELEASED, actor, now)
         return row
 
 
@@ -84,7 +88,10 @@ def check_open(row: ChangeRequest) -> None:
         raise CommitStarted
 
 
-def _ring(session: Session, row: ChangeRequest, now: datetime) -> None:
+def _tell(
+    database: Database, session: Session, row: ChangeRequest, notice: Notice, actor: Actor, now: datetime
+) -> None:
+    """Write a wish with its event, and ring for it."""
     row.due_at, row.rung_at, row.updated_at = func.clock_timestamp(), None, now
-    session.flush()
+    events.append(database, session, row, name=notice.value, actor=actor, now=now)
     session.refresh(row)

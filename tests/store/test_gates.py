@@ -6,25 +6,28 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event as on_event
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
+from service.domain.actors import Actor, ActorKind
+from service.domain.acts import Act
 from service.domain.chain import ChainFact, FactKind
 from service.domain.errors import LeaseLost
 from service.domain.gates import CommitPolicy, Freeze, Gates
 from service.domain.outcomes import Advance, Facts, Wait
 from service.domain.reasons import Reason
 from service.domain.states import State
-from service.store import freezes, leases, news, snapshots, transitions, wishes
+from service.store import audit, freezes, leases, news, snapshots, transitions, wishes
 from service.store.database import Database
 from service.store.leases import Lease
-from service.store.tables import ChangeRequest, Workspace
+from service.store.tables import ChangeRequest, Event, Workspace
 from service.store.wishes import AlreadyEnded, CommitStarted
 from tests.support import rows
 from tests.support.threads import holding, in_background, together, wait_until_blocked
 
 ATTEMPT = Facts(commit_attempt_id="attempt", commit_attempted_at=rows.NOW)
 LATER = rows.NOW + timedelta(minutes=1)
+SOMEBODY, ANOTHER = (Actor(ActorKind.API_KEY, each, "ci") for each in ("key_1", "key_2"))
 OTHER_APP = "0x41675C099F32341bf84BFc5382aF534df5C7461a"
 
 
@@ -65,10 +68,10 @@ class TestSnapshot:
         assert gates_of(database, registered(database, workspace, commit_policy="hold")).policy is CommitPolicy.HOLD
 
     def test_the_freeze_is_seen_with_its_words(self, database: Database, workspace: str):
-        freezes.freeze(database, workspace, "key_1", "an incident", rows.NOW)
+        freezes.freeze(database, workspace, "an incident", rows.NOW, SOMEBODY)
         request_id = registered(database, workspace)
         assert gates_of(database, request_id).freeze == Freeze(rows.NOW, "key_1", "an incident")
-        freezes.unfreeze(database, workspace)
+        freezes.unfreeze(database, workspace, SOMEBODY)
         assert gates_of(database, request_id).freeze is None
 
     @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ class TestAttempt:
     def test_a_freeze_before_it(self, database: Database, workspace: str):
         request_id = registered(database, workspace)
         lease = rows.lease(database, ChangeRequest, request_id)
-        freezes.freeze(database, workspace, "key_1", "an incident", rows.NOW)
+        freezes.freeze(database, workspace, "an incident", rows.NOW, SOMEBODY)
         assert not attempt(database, lease)
         self._is_left(database, request_id)
 
@@ -172,7 +175,7 @@ class TestAttempt:
 
     def test_a_freeze_waits_for_an_attempt_that_is_being_stored(self, database: Database, workspace: str):
         lock = "SELECT id FROM workspaces WHERE id = :id FOR NO KEY UPDATE"
-        freeze = in_background(lambda: freezes.freeze(database, workspace, "key_1", "an incident", rows.NOW))
+        freeze = in_background(lambda: freezes.freeze(database, workspace, "an incident", rows.NOW, SOMEBODY))
         with holding(database, lock, id=workspace) as attempting, freeze as frozen:
             wait_until_blocked(database, 1)
             attempting.commit()
@@ -180,9 +183,9 @@ class TestAttempt:
 
     def test_a_freeze_holds_a_later_attempt_too(self, database: Database, workspace: str):
         request_id = registered(database, workspace, commit_attempted_at=rows.NOW)
-        freezes.freeze(database, workspace, "key_1", "an incident", rows.NOW)
+        freezes.freeze(database, workspace, "an incident", rows.NOW, SOMEBODY)
         assert not attempted(database, request_id)
-        freezes.unfreeze(database, workspace)
+        freezes.unfreeze(database, workspace, SOMEBODY)
         assert attempted(database, request_id)
 
     def test_a_policy_that_became_hold(self, database: Database, workspace: str):
@@ -190,7 +193,7 @@ class TestAttempt:
         lease = rows.lease(database, ChangeRequest, request_id)
         rows.workspace(database, commit_policy=CommitPolicy.HOLD)
         assert not attempt(database, lease)
-        wishes.release(database, workspace, request_id, "key_1", rows.NOW)
+        wishes.release(database, workspace, request_id, rows.NOW, SOMEBODY)
         assert attempted(database, request_id)
 
     def test_a_successor(self, database: Database, workspace: str):
@@ -247,13 +250,13 @@ class TestRelease:
     def test_who_and_when_are_kept_and_told(self, database: Database, workspace: str):
         request_id = registered(database, workspace, commit_policy="hold")
         rows.shift(database, ChangeRequest, request_id, due_at=600)
-        row = wishes.release(database, workspace, request_id, "key_1", rows.NOW)
+        row = wishes.release(database, workspace, request_id, rows.NOW, SOMEBODY)
         assert row is not None
         assert (row.released_at, row.released_by) == (rows.NOW, "key_1")
         assert rows.is_due(database, ChangeRequest, request_id)
         (released,) = rows.events(database, request_id)
-        assert (released.type, json.loads(released.body)["data"]["by"]) == ("change_request.released", "key_1")
-        wishes.release(database, workspace, request_id, "key_2", LATER)
+        assert (released.type, released.actor) == ("change_request.released", SOMEBODY.as_json())
+        wishes.release(database, workspace, request_id, LATER, ANOTHER)
         assert rows.read(database, ChangeRequest, request_id).released_by == "key_1"
         assert len(rows.events(database, request_id)) == 1
 
@@ -262,7 +265,7 @@ class TestRelease:
         failed(database, workspace)
         assert gates_of(database, request_id).failed
         # The clock of whoever releases is behind that of the worker that saw the failure.
-        row = wishes.release(database, workspace, request_id, "key_2", rows.NOW)
+        row = wishes.release(database, workspace, request_id, rows.NOW, ANOTHER)
         assert row is not None
         assert (row.released_at, row.released_by) == (LATER, "key_2")
         assert gates_of(database, request_id).failed is None
@@ -282,15 +285,15 @@ class TestRelease:
     ):
         request_id = rows.change_request(database, workspace, state, **columns)
         with pytest.raises(error):
-            wishes.release(database, workspace, request_id, "key_1", rows.NOW)
+            wishes.release(database, workspace, request_id, rows.NOW, SOMEBODY)
 
     def test_it_may_come_before_the_hold(self, database: Database, workspace: str):
         request_id = rows.change_request(database, workspace, State.PROPOSED, commit_policy="hold")
-        assert wishes.release(database, workspace, request_id, "key_1", rows.NOW)
+        assert wishes.release(database, workspace, request_id, rows.NOW, SOMEBODY)
 
     def test_anothers_request_does_not_exist(self, database: Database, workspace: str):
         other = rows.workspace(database, "other")
-        assert wishes.release(database, other, registered(database, workspace), "key_1", rows.NOW) is None
+        assert wishes.release(database, other, registered(database, workspace), rows.NOW, SOMEBODY) is None
 
 
 class TestRinging:
@@ -317,10 +320,10 @@ class TestRinging:
         assert due == [True, False, False]
 
     def test_the_end_of_a_freeze(self, database: Database, workspace: str):
-        freezes.freeze(database, workspace, "key_1", "an incident", rows.NOW)
+        freezes.freeze(database, workspace, "an incident", rows.NOW, SOMEBODY)
         frozen = self._waiting(database, workspace, Reason.COMMITS_FROZEN)
         held = self._waiting(database, workspace, Reason.HELD_FOR_RELEASE)
-        freezes.unfreeze(database, workspace)
+        freezes.unfreeze(database, workspace, SOMEBODY)
         assert [rows.is_due(database, ChangeRequest, each) for each in (frozen, held)] == [True, False]
 
     def test_ends_and_rings_for_the_same_rows_never_wait_in_a_circle(self, database: Database, workspace: str):
@@ -347,11 +350,65 @@ class TestRinging:
         assert states == ["registered", "failed"] * 4
 
 
+class TestTelling:
+    """A freeze and its end are acts on the workspace, in its chain."""
+
+    def _acts(self, database: Database, workspace: str) -> list[tuple[dict[str, Any] | None, dict[str, Any]]]:
+        query = select(Event).where(Event.workspace_id == workspace, Event.type == Act.WORKSPACE_UPDATED)
+        with database.transaction() as session:
+            acts = session.scalars(query.order_by(Event.seq)).all()
+        return [(act.actor, json.loads(act.body)["data"]["changes"]) for act in acts]
+
+    def test_each_change_says_who_when_and_why(self, database: Database, workspace: str):
+        first, second = rows.NOW.isoformat(), LATER.isoformat()
+        freezes.freeze(database, workspace, "an incident", rows.NOW, SOMEBODY)
+        freezes.freeze(database, workspace, "an incident", LATER, SOMEBODY)
+        for _ in "12":
+            freezes.unfreeze(database, workspace, ANOTHER)
+        assert self._acts(database, workspace) == [
+            (
+                SOMEBODY.as_json(),
+                {
+                    "commits_frozen_at": {"from": None, "to": first},
+                    "commits_frozen_by": {"from": None, "to": "key_1"},
+                    "commits_frozen_reason": {"from": None, "to": "an incident"},
+                },
+            ),
+            (SOMEBODY.as_json(), {"commits_frozen_at": {"from": first, "to": second}}),
+            (
+                ANOTHER.as_json(),
+                {
+                    "commits_frozen_at": {"from": second, "to": None},
+                    "commits_frozen_by": {"from": "key_1", "to": None},
+                    "commits_frozen_reason": {"from": "an incident", "to": None},
+                },
+            ),
+        ]
+        found = [step for step in audit.check(database, audit.Wanted()) if isinstance(step, audit.Checked)]
+        assert found == [audit.Checked(workspace, 4)]
+
+    def test_a_freeze_beside_new_settings_is_told_once(self, database: Database, workspace: str):
+        """Whoever applies the file of workspaces meanwhile did not freeze it."""
+        lock = "SELECT id FROM workspaces WHERE id = :id FOR NO KEY UPDATE"
+        freeze = in_background(lambda: freezes.freeze(database, workspace, "an incident", rows.NOW, SOMEBODY))
+        save = in_background(lambda: rows.workspace(database, deadline_seconds=600))
+        with holding(database, lock, id=workspace) as first, freeze as frozen:
+            wait_until_blocked(database, 1)
+            with save as saved:
+                wait_until_blocked(database, 2)
+                first.commit()
+                assert (frozen.result().by, saved.result()) == ("key_1", workspace)
+        assert [(actor, set(changes)) for actor, changes in self._acts(database, workspace)] == [
+            (SOMEBODY.as_json(), {"commits_frozen_at", "commits_frozen_by", "commits_frozen_reason"}),
+            (rows.ACTOR.as_json(), {"deadline_seconds"}),
+        ]
+
+
 def test_a_freeze_is_whole_or_not_there(database: Database, workspace: str):
     half = text("UPDATE workspaces SET commits_frozen_at = now() WHERE id = :id")
     with database.engine.connect() as connection, pytest.raises(IntegrityError, match="ck_workspaces_freeze"):
         connection.execute(half, {"id": workspace})
-    freezes.freeze(database, workspace, "key_1", "an incident", rows.NOW)
+    freezes.freeze(database, workspace, "an incident", rows.NOW, SOMEBODY)
     rows.workspace(database)  # the workspace file is applied again
     assert rows.read(database, Workspace, workspace).commits_frozen_by == "key_1"
     assert freezes.current(database, workspace) == Freeze(rows.NOW, "key_1", "an incident")

@@ -24,7 +24,7 @@ SUPERSEDE = OnConflict.SUPERSEDE
 
 def submit(database: Database, workspace: str, cvm_id: str = "my-app", **fields: Any) -> ChangeRequest:
     asked = Submission(workspace, cvm_id, rows.PATCH, None, None, False, (), None, **fields)
-    return requests.submit(database, asked, rows.NOW)
+    return requests.submit(database, asked, rows.NOW, rows.ACTOR)
 
 
 def count(database: Database, workspace: str) -> int:

@@ -59,8 +59,9 @@ def _in_time() -> Iterator[None]:
 )
 def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
     """Ask to cancel. The state turns `cancelled` soon after; to ask twice changes nothing."""
+    now = caller.parts.clock.now()
     with _in_time():
-        known(wishes.wish_cancel(caller.database, caller.workspace_id, request_id, caller.parts.clock.now()))
+        known(wishes.wish_cancel(caller.database, caller.workspace_id, request_id, now, caller.actor))
     return shown_now(caller, request_id)
 
 
@@ -75,9 +76,9 @@ def release(request_id: RequestId, caller: ManageDep) -> ChangeRequestOut:
 
     It does not end a freeze, and does not pass over `not_before`. To release twice changes nothing.
     """
-    by, now = caller.holder.key_id, caller.parts.clock.now()
+    now = caller.parts.clock.now()
     with _in_time():
-        known(wishes.release(caller.database, caller.workspace_id, request_id, by, now))
+        known(wishes.release(caller.database, caller.workspace_id, request_id, now, caller.actor))
     return shown_now(caller, request_id)
 
 
@@ -131,5 +132,6 @@ def refresh(
     The approval stands: the compose hash must be the same.
     """
     shown = shown_now(caller, request_id)
-    refreshing.refresh(caller.parts, caller.workspace_id, shown.id, body.prepared if body else None)
+    prepared = body.prepared if body else None
+    refreshing.refresh(caller.parts, caller.workspace_id, shown.id, prepared, caller.actor)
     return shown_now(caller, request_id)

@@ -50,12 +50,12 @@ def read(caller: ReadDep) -> CommitFreeze:
 )
 def freeze(body: Annotated[FreezeBody, Body(openapi_examples=_EXAMPLES)], caller: ManageDep) -> CommitFreeze:
     """Hold every commit of the workspace that has not been sent yet. Preparing and approving go on."""
-    by, now = caller.holder.key_id, caller.parts.clock.now()
-    return _show(freezes.freeze(caller.database, caller.workspace_id, by, body.reason, now))
+    now = caller.parts.clock.now()
+    return _show(freezes.freeze(caller.database, caller.workspace_id, body.reason, now, caller.actor))
 
 
 @router.delete("", summary="End the freeze", responses=example(200, "CommitFreeze", "Commits go on"))
 def unfreeze(caller: ManageDep) -> CommitFreeze:
     """Let commits go on. To end a freeze twice changes nothing."""
-    freezes.unfreeze(caller.database, caller.workspace_id)
+    freezes.unfreeze(caller.database, caller.workspace_id, caller.actor)
     return _show(None)

@@ -106,7 +106,7 @@ class TestRelease:
         assert answer.json()["released_at"] == "2026-03-01T12:00:00Z"
         assert answer.json()["released_by"].startswith("key_")
         (event,) = api.acme.get(f"{PATH}/{request_id}/events").json()["items"]
-        assert (event["type"], event["data"]["by"]) == ("change_request.released", answer.json()["released_by"])
+        assert (event["type"], event["actor"]["id"]) == ("change_request.released", answer.json()["released_by"])
 
     @pytest.mark.parametrize(("state", "slug"), [(State.COMMITTED, "commit_started"), (State.FAILED, "already_ended")])
     def test_it_may_be_too_late(

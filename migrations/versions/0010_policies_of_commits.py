@@ -1,14 +1,14 @@
 """Why a change request is made and what it follows; what may hold its commit; the freeze switch of a workspace.
 
-Revision: 0009
+Revision: 0010
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 _TIME = sa.DateTime(timezone=True)
 _HOLDS_CVM = "state IN ('executed', 'prepared', 'proposed', 'received', 'registered')"
