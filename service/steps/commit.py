@@ -217,7 +217,8 @@ class _Attempt:
     def _record_attempt(self, repeats: str | None) -> None:
         """Store the POST before it is sent: a repeat goes on under its attempt's id, with a time of its own."""
         attempt_id = self.new_id() if repeats is None else repeats
-        self.intents.record(Facts(commit_attempt_id=attempt_id, commit_attempted_at=self.clock.now()))
+        facts = Facts(commit_attempt_id=attempt_id, commit_attempted_at=self.clock.now())
+        self.intents.record(facts, commits=True)
 
     def _after(self, fault: Busy | Unreachable | Refused, repeats: str | None) -> Wait:
         if isinstance(fault, Refused):

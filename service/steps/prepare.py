@@ -58,7 +58,8 @@ def prepare(
     wait = None if needs_approval else held(request, now)
     if wait is not None:
         return wait  # what is applied at once is a commit
-    intents.record(Facts(prepare_attempted_at=request.prepare_attempted_at or now))
+    attempt = Facts(prepare_attempted_at=request.prepare_attempted_at or now)
+    intents.record(attempt, commits=not needs_approval)
     return _send(request, cvm, phala, now, expect_at_once=not needs_approval)
 
 

@@ -122,6 +122,7 @@ def open_for(session: Session, lease: Lease) -> tuple[ColumnElement[bool], ...] 
     if workspace is None or workspace.commits_frozen_at is not None:
         return None
     in_flight = _others_in_flight().with_only_columns(func.count(_other.id)).scalar_subquery()
+    at_once = ChangeRequest.state == State.RECEIVED.value
     first = and_(
         ChangeRequest.cancel_requested_at.is_(None),
         ChangeRequest.superseded_by.is_(None),
@@ -130,7 +131,7 @@ def open_for(session: Session, lease: Lease) -> tuple[ColumnElement[bool], ...] 
             func.coalesce(ChangeRequest.commit_policy, workspace.commit_policy) != CommitPolicy.HOLD.value,
         ),
         ~_failures().exists(),
-        in_flight < workspace.parallel_commits,
+        or_(at_once, in_flight < workspace.parallel_commits),
     )
     return (or_(ChangeRequest.commit_attempted_at.is_not(None), first),)
 

@@ -36,11 +36,11 @@ class TransitionRefused(Exception):
     """A step asked for an edge that the table does not name: a defect, not an input."""
 
 
-def record(database: Database, lease: Lease, facts: Facts) -> None:
+def record(database: Database, lease: Lease, facts: Facts, *, commits: bool = False) -> None:
     """Store facts of a leased change request now, without changing its state.
 
-    A commit attempt is not stored once its end was wished or a gate before it is closed: the lease is given back for
-    that instead.
+    An attempt that ``commits`` is not stored once its end was wished or a gate before it is closed: the lease is given
+    back for that instead.
 
     Raises:
         LeaseLost: another worker took over, or the commit must not be attempted; nothing was written.
@@ -48,7 +48,7 @@ def record(database: Database, lease: Lease, facts: Facts) -> None:
         CvmBeingFreed: the same, but that one is about to end.
     """
     with _looking_at_the_holder(database, lease, facts), database.transaction() as session:
-        if "commit_attempted_at" not in facts:
+        if not commits:
             _write(session, lease, columns(database, lease, facts))
             return
         conditions = gates.open_for(session, lease)

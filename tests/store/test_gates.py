@@ -46,10 +46,10 @@ def gates_of(database: Database, request_id: str) -> Gates:
         return snapshots.change_request(database, session, request_id).gates
 
 
-def attempt(database: Database, lease: Lease) -> bool:
+def attempt(database: Database, lease: Lease, facts: Facts = ATTEMPT) -> bool:
     """Whether the attempt was stored."""
     try:
-        transitions.record(database, lease, ATTEMPT)
+        transitions.record(database, lease, facts, commits=True)
     except LeaseLost:
         return False
     return True
@@ -195,6 +195,22 @@ class TestAttempt:
         assert not attempt(database, lease)
         wishes.release(database, workspace, request_id, rows.NOW, SOMEBODY)
         assert attempted(database, request_id)
+
+    def test_a_change_that_is_applied_at_once(self, database: Database, workspace: str):
+        """Its attempt is a prepare; that of a change that waits for its approval is held by nothing."""
+        rows.change_request(database, workspace, State.COMMITTED)
+        freezes.freeze(database, workspace, "an incident", rows.NOW, SOMEBODY)
+        columns = {"allow_without_approval": True, "chain_id": rows.CHAIN_ID, "app_contract": rows.APP}
+        at_once = rows.change_request(database, workspace, **columns)
+        lease = rows.lease(database, ChangeRequest, at_once)
+        prepare = Facts(prepare_attempted_at=rows.NOW)
+        assert not attempt(database, lease, prepare)
+        row = rows.read(database, ChangeRequest, at_once)
+        assert (row.prepare_attempted_at, row.lease_until) == (None, None)
+        lease = rows.lease(database, ChangeRequest, at_once)
+        transitions.record(database, lease, prepare)
+        freezes.unfreeze(database, workspace, SOMEBODY)
+        assert attempt(database, lease, prepare), "commits of its app in flight are not in its way"
 
     def test_a_successor(self, database: Database, workspace: str):
         request_id = registered(database, workspace)

@@ -151,7 +151,9 @@ class TestCancel:
 
             def attempt(lease: transitions.Lease = lease) -> bool:
                 try:
-                    transitions.record(database, lease, Facts(commit_attempt_id="a", commit_attempted_at=rows.NOW))
+                    transitions.record(
+                        database, lease, Facts(commit_attempt_id="a", commit_attempted_at=rows.NOW), commits=True
+                    )
                 except LeaseLost:
                     return False
                 return True

@@ -169,7 +169,9 @@ class TestAtThePrepare:
 
         def commit() -> bool:
             try:
-                transitions.record(database, lease, Facts(commit_attempt_id="a", commit_attempted_at=rows.NOW))
+                transitions.record(
+                    database, lease, Facts(commit_attempt_id="a", commit_attempted_at=rows.NOW), commits=True
+                )
             except LeaseLost:
                 return False
             return True

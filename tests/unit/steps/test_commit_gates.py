@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -174,6 +175,14 @@ class TestAppliedAtOnce:
         permitting = workspace(allow_without_approval=True)
         preparing(change_request(patch={"vcpu": 2}, allow_without_approval=True, workspace=permitting, gates=gates))
         assert phala.calls.count("prepare") == sent
+
+    @pytest.mark.parametrize(("patch", "commits"), [({"vcpu": 2}, 1), (PATCH, 0)])
+    def test_a_gate_that_closes_meanwhile_is_seen_when_the_attempt_is_stored(
+        self, preparing: partial[Outcome], intents: RecordingRequestIntents, patch: dict[str, Any], commits: int
+    ) -> None:
+        permitting = workspace(allow_without_approval=True)
+        preparing(change_request(patch=patch, allow_without_approval=True, workspace=permitting))
+        assert intents.committing == [{"prepare_attempted_at": NOW}] * commits
 
 
 def test_a_cvm_that_is_being_freed_is_waited_for(
