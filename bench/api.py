@@ -126,7 +126,10 @@ class Bench:
 
 def post(path: str, headers: Mapping[str, str]) -> Callable[[int, int], bytes]:
     def make(_: int, __: int) -> bytes:
-        return http_load.request("POST", path, {**headers, "Idempotency-Key": str(uuid.uuid4())}, BODY)
+        once = str(uuid.uuid4())
+        # A CVM has one live change request.
+        body = BODY.replace(b"my-agent", once.encode())
+        return http_load.request("POST", path, {**headers, "Idempotency-Key": once}, body)
 
     return make
 

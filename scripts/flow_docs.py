@@ -35,6 +35,11 @@ NOTICES: Final[dict[Notice, tuple[str, tuple[str, ...]]]] = {
         "the block that held the approval vanished; the approval is looked for again",
         ("block_number", "block_hash", "transaction_hash"),
     ),
+    Notice.HELD: (
+        "a person has to let its commit go on: `by` is the reason code of what holds it",
+        ("by", "detail", "advice"),
+    ),
+    Notice.RELEASED: ("somebody let its commit follow", ()),
     Notice.ALERT: ("something needs a person's eyes, see below", ("message", "code", "advice", "correlation_id")),
 }
 
@@ -56,6 +61,7 @@ REASON_GROUPS: Final[tuple[tuple[str, Reason], ...]] = (
     ("The app contract and its Safe", Reason.APP_CONTRACT_MISSING),
     ("The approval", Reason.REJECTED_BY_OWNERS),
     ("The commit and after", Reason.TOKEN_REFUSED),
+    ("Held before the commit", Reason.COMMITS_FROZEN),
     ("Waiting and trying again", Reason.PHALA_UNREACHABLE),
 )
 """Headings of ``docs/reasons.md``, each with the first code under it in the order of the enum."""

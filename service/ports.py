@@ -156,11 +156,15 @@ class Poster(Protocol):
 class RequestIntents(Protocol):
     """Stores what makes a repeat harmless before the call is made."""
 
-    def record(self, facts: Facts) -> None:
+    def record(self, facts: Facts, *, commits: bool = False) -> None:
         """Commit facts of the leased change request now.
 
+        Args:
+            facts: what to store.
+            commits: the call that follows changes the CVM: it must not be made once a gate before it is closed.
+
         Raises:
-            LeaseLost: another worker took over; the call must not be made.
+            LeaseLost: another worker took over, or a gate is closed; the call must not be made.
         """
 
     def publish(self, news: News, now: datetime) -> None:

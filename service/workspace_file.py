@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from service.domain import chain_names
+from service.domain.gates import MOST_PARALLEL, CommitPolicy
 from service.domain.webhook_signature import LONGEST_KEY, SECRET_PREFIX, SHORTEST_KEY, valid_secret
 from service.settings import SettingsError
 from service.store.workspaces import WorkspaceSpec
@@ -89,6 +90,8 @@ class WorkspaceFile(_Part):
     allow_without_approval: bool = False
     deadline_seconds: int = Field(default=30 * 86400, gt=0)
     run_deadline_seconds: int = Field(default=3600, gt=0)
+    commit_policy: CommitPolicy = CommitPolicy.AUTO
+    parallel_commits: int = Field(default=1, gt=0, le=MOST_PARALLEL)
     webhooks: list[Webhook] = []
     phala_webhook_secrets: list[Annotated[SecretStr, AfterValidator(_phala_secret)]] = []
 
@@ -118,6 +121,8 @@ def read(text: str, short_names: Mapping[str, int]) -> WorkspaceSpec:
         allow_without_approval=file.allow_without_approval,
         deadline_seconds=file.deadline_seconds,
         run_deadline_seconds=file.run_deadline_seconds,
+        commit_policy=file.commit_policy,
+        parallel_commits=file.parallel_commits,
         phala_webhook_secrets=file.phala_webhook_secrets,
         webhooks=[(hook.url, hook.secret) for hook in file.webhooks],
     )

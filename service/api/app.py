@@ -14,7 +14,17 @@ from service.api import handlers
 from service.api.admission import Admission
 from service.api.description import DESCRIPTION, OPEN, DescribedApi
 from service.api.middleware import BodyLimit, RequestIds
-from service.api.routers import api_keys, chains, change_requests, events, hooks, probes, webhook_endpoints
+from service.api.routers import (
+    acts,
+    api_keys,
+    chains,
+    change_requests,
+    events,
+    freeze,
+    hooks,
+    probes,
+    webhook_endpoints,
+)
 from service.api.waiting import MOST_WAITING, WaitingRoom
 from service.store.changes import StateChanges
 from service.store.health import UNAVAILABLE
@@ -44,6 +54,8 @@ def create_app(parts: ApiParts) -> FastAPI:
         app.add_exception_handler(fault, handlers.on_unavailable)
     routers = (
         change_requests.router,
+        acts.router,
+        freeze.router,
         webhook_endpoints.router,
         events.router,
         api_keys.router,

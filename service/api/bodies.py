@@ -5,8 +5,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from service.api import examples
-from service.api.fields import AppAddress, Bytes32, CommitToken, CvmId, Line
+from service.api.fields import AppAddress, Bytes32, CommitToken, CvmId, Line, Lines, Link, Metadata, Time
 from service.api.patch import Patch
+from service.domain.conflicts import OnConflict
+from service.domain.gates import CommitPolicy
 
 SHORTEST_DEADLINE: Final = 60
 LONGEST_DEADLINE: Final = 90 * 86_400
@@ -78,6 +80,27 @@ class SubmitBody(BaseModel):
     patch: Patch | None = None
     prepared: PreparedUpdateBody | None = None
     title: Annotated[Line | None, Field(description="For people, in events and lists")] = None
+    reason: Annotated[Lines | None, Field(description="Why this change; shown as `change_reason`")] = None
+    links: Annotated[
+        list[Link],
+        Field(max_length=10, description="Commit, pull request, CI run: https only; shown as `change_links`"),
+    ] = []
+    metadata: Annotated[Metadata, Field(description="For your systems: at most 50 texts by names of your own")] = {}
+    on_conflict: Annotated[
+        OnConflict,
+        Field(
+            strict=False,
+            description="Another live change request of the CVM: `refuse` this one, or `supersede` the other",
+        ),
+    ] = OnConflict.REFUSE
+    commit_policy: Annotated[
+        Annotated[CommitPolicy, Field(strict=False)] | None,
+        Field(
+            description="`hold`: once approved it waits for `POST .../release`; the workspace's policy if left out. "
+            "`auto` in a workspace that holds needs scope `manage`"
+        ),
+    ] = None
+    not_before: Annotated[Time | None, Field(description="No commit before this time, even if it is approved")] = None
     allow_without_approval: Annotated[
         bool,
         Field(
@@ -88,6 +111,18 @@ class SubmitBody(BaseModel):
     deadline_seconds: Annotated[
         Annotated[int, Field(ge=SHORTEST_DEADLINE, le=LONGEST_DEADLINE)] | None,
         Field(description="Seconds until the request expires; the workspace's default if left out"),
+    ] = None
+
+
+class RetryBody(BaseModel):
+    """How a change request is tried again."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="RetryChangeRequest")
+
+    on_conflict: Annotated[OnConflict, Field(strict=False, description="As for a submission")] = OnConflict.REFUSE
+    deadline_seconds: Annotated[
+        Annotated[int, Field(ge=SHORTEST_DEADLINE, le=LONGEST_DEADLINE)] | None,
+        Field(description="As long as the first one had if left out"),
     ] = None
 
 
@@ -102,6 +137,10 @@ class RefreshBody(BaseModel):
 REFRESH_EXAMPLES: Final[dict[str, Any]] = {
     "patch": {"summary": "The service prepares its patch again", "value": {}},
     "prepared": {"summary": "Prepared again by somebody else", "value": examples.REFRESH_PREPARED},
+}
+RETRY_EXAMPLES: Final[dict[str, Any]] = {
+    "again": {"summary": "The same patch once more", "value": {}},
+    "supersede": {"summary": "In place of what is under way", "value": {"on_conflict": "supersede"}},
 }
 SUBMIT_EXAMPLES: Final[dict[str, Any]] = {
     "patch": {"summary": "The service prepares", "value": examples.SUBMIT_PATCH},

@@ -23,6 +23,9 @@ _PAGE: Final = f"/v1/change-requests/{_ID}"
 SUBMIT_PATCH: Final[dict[str, Any]] = {
     "cvm_id": "my-agent",
     "title": "Release 1.4.2",
+    "reason": "Fixes the leak of file handles.",
+    "links": ["https://github.com/acme/agent/commit/4f6c2a1d", "https://github.com/acme/agent/actions/runs/1234567"],
+    "metadata": {"team": "agents", "ticket": "AG-512"},
     "patch": {
         "docker_compose_file": "services:\n  app:\n    image: ghcr.io/acme/agent:1.4.2\n",
         "allowed_envs": ["OPENAI_API_KEY"],
@@ -64,6 +67,15 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
     "state": "proposed",
     "state_meaning": "waiting for the Safe's owners",
     "title": "Release 1.4.2",
+    "change_reason": "Fixes the leak of file handles.",
+    "change_links": [
+        "https://github.com/acme/agent/commit/4f6c2a1d",
+        "https://github.com/acme/agent/actions/runs/1234567",
+    ],
+    "metadata": {"team": "agents", "ticket": "AG-512"},
+    "retry_of": None,
+    "supersedes": None,
+    "superseded_by": None,
     "intake": "patch",
     "cvm": {"id": "my-agent", "vm_uuid": _UUID, "name": "my-agent"},
     "chain": {"id": 8453, "name": "base"},
@@ -126,6 +138,10 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
     "next": {"due_at": "2026-07-01T09:31:12Z", "attempts": 0, "waiting_for": "waiting_for_owners"},
     "warnings": [],
     "cancel_requested_at": None,
+    "commit_policy": "hold",
+    "not_before": None,
+    "released_at": None,
+    "released_by": None,
     "deadline_at": "2026-07-31T09:30:00Z",
     "token_expires_at": "2026-07-15T09:30:01Z",
     "token_refresh": {
@@ -144,6 +160,8 @@ CHANGE_REQUEST: Final[dict[str, Any]] = {
         "events": f"{_PAGE}/events",
         "cancel": f"{_PAGE}/cancel",
         "refresh": f"{_PAGE}/refresh",
+        "retry": f"{_PAGE}/retry",
+        "release": f"{_PAGE}/release",
     },
 }
 
@@ -214,6 +232,14 @@ CHAINS: Final[dict[str, Any]] = {
     ]
 }
 
+COMMIT_FREEZE: Final[dict[str, Any]] = {
+    "object": "commit_freeze",
+    "frozen": True,
+    "frozen_at": "2026-07-01T09:00:00Z",
+    "frozen_by": _KEY_ID,
+    "reason": "Incident 4711: nothing restarts until it ends",
+}
+
 ANSWERS: Final[dict[str, Any]] = {
     "ChangeRequest": CHANGE_REQUEST,
     "ChangeRequests": CHANGE_REQUESTS,
@@ -222,6 +248,7 @@ ANSWERS: Final[dict[str, Any]] = {
     "ApiKeys": {"object": "list", "items": [API_KEY]},
     "NewApiKey": {**API_KEY, "last_used_at": None, "key": "csk_..."},
     "Chains": CHAINS,
+    "CommitFreeze": COMMIT_FREEZE,
     "Alive": {"status": "ok"},
     "Ready": {"status": "ready", "parts": {"database": "ok: migrated", "queue:commit": "ok: last round trip 4 s ago"}},
     "ProblemPage": section(NOT_FOUND),

@@ -1,10 +1,11 @@
 """Types of members and parameters, shared by bodies and queries."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Final
 
 from eth_utils.address import is_checksum_address
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr, StringConstraints
 
 from service.domain import chain_names, hexes
 
@@ -12,8 +13,17 @@ NO_NUL: Final = r"^[^\x00]*$"
 """PostgreSQL cannot store a NUL character in text."""
 ONE_LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
 """No control characters, no line breaks, and nothing that turns the direction of the text around it."""
+LINES: Final = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+"""The same with tabs and line breaks."""
+METADATA_KEY: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\[\]]{1,40}$"
+HTTPS_URL: Final = (
+    r"^https://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?"
+    r"(?:[/?#][A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]*)?$"
+)
+"""Without user and password: they would be shown to everybody who reads the change request."""
 CVM_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"
 
+_FIRST_YEAR, _LAST_YEAR = 2000, 9000
 _HEX_PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})+\Z")
 _SHORT_NAME = re.compile(r"[a-z0-9-]{1,32}\Z")
 _TOKEN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -24,6 +34,15 @@ _COMMIT_PATH = re.compile(
 
 Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
 Line = Annotated[str, StringConstraints(pattern=ONE_LINE, min_length=1, max_length=200)]
+Lines = Annotated[str, StringConstraints(pattern=LINES, min_length=1, max_length=2000)]
+Link = Annotated[str, StringConstraints(pattern=HTTPS_URL, max_length=1000)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=METADATA_KEY)],
+        Annotated[str, StringConstraints(pattern=LINES, max_length=500)],
+    ],
+    Field(max_length=50),
+]
 
 
 def _address(value: str) -> str:
@@ -41,6 +60,18 @@ def _app_address(value: str) -> str:
     if not _SHORT_NAME.match(short_name):
         raise ValueError("expected a chain's short name before the colon, as in base:0x...")
     return f"{short_name}:{_address(address)}"
+
+
+def _written_time(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("expected a time as text, such as 2026-07-01T09:30:00Z")  # noqa: TRY004 - pydantic's protocol
+    return value
+
+
+def _near_time(value: datetime) -> datetime:
+    if not _FIRST_YEAR <= value.year < _LAST_YEAR:
+        raise ValueError("is in no year that a change request could live in")
+    return value
 
 
 def _encrypted_env(value: str) -> str:
@@ -73,6 +104,7 @@ def dashed(uuid: str) -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
+Time = Annotated[AwareDatetime, BeforeValidator(_written_time), AfterValidator(_near_time), Field(strict=False)]
 Bytes32 = Annotated[str, AfterValidator(hexes.bytes32), Field(json_schema_extra={"pattern": "^(0x)?[0-9a-fA-F]{64}$"})]
 AppAddress = Annotated[
     str,

@@ -74,7 +74,8 @@ NOT_PERMITTED: Final = ProblemType(
     "not_permitted",
     403,
     "The workspace does not permit this",
-    "The request asks for something that the workspace's policy does not allow, such as `allow_without_approval`.",
+    "The request asks for something that the workspace's policy does not allow, such as `allow_without_approval`, or "
+    "`commit_policy: auto` where the workspace holds commits.",
     "Leave it out, or ask the operator to change the workspace's policy.",
 )
 NOT_FOUND: Final = ProblemType(
@@ -99,6 +100,28 @@ TOKEN_ALREADY_SUBMITTED: Final = ProblemType(
     "A prepared update can be submitted once: its commit token already belongs to a change request.",
     "Follow the change request that `detail` names, or prepare again and submit the new output.",
 )
+CVM_BUSY: Final = ProblemType(
+    "cvm_busy",
+    409,
+    "The CVM has a live change request",
+    "Another change request of this CVM is under way, and a CVM has one at a time. `change_request` names it.",
+    "Wait for it or cancel it, or submit with `on_conflict: supersede` to take its place.",
+)
+NOTHING_TO_RETRY: Final = ProblemType(
+    "nothing_to_retry",
+    409,
+    "There is nothing to try again",
+    "Only a change request that ended without being completed can be tried again.",
+    "Follow it to its end; for another change submit a change request of its own.",
+)
+PREPARE_NEEDED: Final = ProblemType(
+    "prepare_needed",
+    409,
+    "It must be prepared again",
+    "The change request was prepared elsewhere and the service does not know its patch. Its commit token is spent or "
+    "dead, so it cannot be tried again as it was.",
+    "Prepare the same change again and submit what that prints; a hash that was approved needs no new signatures.",
+)
 PREPARED_DIFFERS: Final = ProblemType(
     "prepared_differs",
     409,
@@ -118,7 +141,8 @@ COMMIT_STARTED: Final = ProblemType(
     "commit_started",
     409,
     "The commit has started",
-    "A change request cannot be cancelled or refreshed any more once its commit is on the way to Phala Cloud.",
+    "A change request cannot be cancelled, superseded, refreshed or released any more once its commit is on the way to "
+    "Phala Cloud.",
     "Follow the change request to its end; to go back, submit a new one with the earlier configuration.",
 )
 ALREADY_ENDED: Final = ProblemType(
@@ -126,7 +150,7 @@ ALREADY_ENDED: Final = ProblemType(
     409,
     "The change request has ended",
     "The change request is in a terminal state.",
-    "Nothing is left to cancel; submit a new change request if something is still wanted.",
+    "Nothing is left to do with it; retry it or submit a new change request if something is still wanted.",
 )
 WEBHOOK_ENDPOINT_EXISTS: Final = ProblemType(
     "webhook_endpoint_exists",
@@ -282,6 +306,9 @@ PROBLEMS: Final[tuple[ProblemType, ...]] = (
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     TOKEN_ALREADY_SUBMITTED,
+    CVM_BUSY,
+    NOTHING_TO_RETRY,
+    PREPARE_NEEDED,
     PREPARED_DIFFERS,
     NOTHING_PREPARED,
     COMMIT_STARTED,
@@ -319,6 +346,15 @@ class InvalidPart(BaseModel):
     detail: str
 
 
+class RequestRef(BaseModel):
+    """A change request that a problem is about."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    url: str
+
+
 class ProblemBody(BaseModel):
     """What every error answer holds, as RFC 9457 describes it."""
 
@@ -330,6 +366,7 @@ class ProblemBody(BaseModel):
     detail: str = Field(description="What happened here, and what to do about it")
     request_id: str = Field(description="The answer's `X-Request-Id`; the service's log has it too")
     errors: list[InvalidPart] | None = None
+    change_request: RequestRef | None = Field(default=None, description="The one that is in the way")
 
 
 class Problem(HTTPException):
@@ -342,10 +379,12 @@ class Problem(HTTPException):
         *,
         errors: Sequence[InvalidPart] = (),
         headers: Mapping[str, str] | None = None,
+        change_request: RequestRef | None = None,
     ) -> None:
         super().__init__(kind.status, detail, headers)
         self.kind = kind
         self.errors = errors
+        self.change_request = change_request
 
 
 def invalid(pointer: str, detail: str) -> Problem:
@@ -367,6 +406,7 @@ def answer(problem: Problem, request_id: str) -> Response:
         detail=problem.detail[:_LONGEST_DETAIL],
         request_id=request_id,
         errors=list(problem.errors[:_MOST_ERRORS]) or None,
+        change_request=problem.change_request,
     )
     content = body.model_dump_json(exclude_none=True)
     return Response(content, problem.kind.status, problem.headers, media_type=MEDIA_TYPE)

@@ -15,7 +15,8 @@ from service.api.submissions import prepared_update, token_known
 from service.domain.actors import Actor
 from service.store import refreshing
 from service.store.refreshing import AnotherUpdate, NoPatch, NothingPrepared
-from service.store.requests import AlreadyEnded, CommitStarted, TokenAlreadySubmitted
+from service.store.requests import TokenAlreadySubmitted
+from service.store.wishes import AlreadyEnded, CommitStarted
 from service.wiring import ApiParts
 
 _MEMBERS = {"app_contract": "app_id", "cvm_id": "api_commit_url"}

@@ -8,6 +8,7 @@ from typing import TypedDict
 from service.api import links, schemas
 from service.domain import calls
 from service.domain.alerts import ALERT_ADVICE, AlertCode
+from service.domain.gates import CommitPolicy
 from service.domain.reasons import ADVICE, Reason
 from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionKind, SafeTransactionState
@@ -44,6 +45,12 @@ class Representer:
             state=state,
             state_meaning=MEANINGS[state],
             title=row.title,
+            change_reason=row.change_reason,
+            change_links=row.change_links,
+            metadata=row.change_metadata,
+            retry_of=row.retry_of,
+            supersedes=row.supersedes,
+            superseded_by=row.superseded_by,
             intake=Intake(row.intake),
             cvm=schemas.Cvm(id=row.cvm_id, vm_uuid=row.vm_uuid, name=row.cvm_name),
             chain=self._chain(row.chain_id),
@@ -62,6 +69,10 @@ class Representer:
             next=None if state in TERMINAL else _next(row),
             warnings=row.warnings,
             cancel_requested_at=row.cancel_requested_at,
+            commit_policy=None if row.commit_policy is None else CommitPolicy(row.commit_policy),
+            not_before=row.not_before,
+            released_at=row.released_at,
+            released_by=row.released_by,
             deadline_at=row.deadline_at,
             token_expires_at=row.token_expires_at,
             token_refresh=_token_refresh(row),
@@ -78,9 +89,8 @@ class Representer:
 
     def _links(self, request_id: str) -> schemas.ChangeRequestLinks:
         url = self.url(request_id)
-        return schemas.ChangeRequestLinks(
-            self=url, events=f"{url}/events", cancel=f"{url}/cancel", refresh=f"{url}/refresh"
-        )
+        routes = {name: f"{url}/{name}" for name in ("events", "cancel", "refresh", "retry", "release")}
+        return schemas.ChangeRequestLinks(self=url, **routes)
 
     def _chain(self, chain_id: int | None) -> schemas.Chain | None:
         if chain_id is None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.domain.actors import ActorKind
 from service.domain.alerts import AlertCode
 from service.domain.api_keys import Scope
+from service.domain.gates import CommitPolicy
 from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionState
@@ -199,6 +200,8 @@ class ChangeRequestLinks(_Answer):
     events: str
     cancel: str
     refresh: str
+    retry: str
+    release: str
 
 
 class ChangeRequestOut(_Answer):
@@ -212,6 +215,12 @@ class ChangeRequestOut(_Answer):
     state: State
     state_meaning: str
     title: str | None
+    change_reason: str | None = Field(description="Why this change, in the words of who submitted it")
+    change_links: list[str]
+    metadata: dict[str, str]
+    retry_of: str | None = Field(description="The change request that this one tries again")
+    supersedes: str | None = Field(description="The one whose place it takes")
+    superseded_by: str | None = Field(description="The one that takes its place")
     intake: Intake
     cvm: Cvm
     chain: Chain | None
@@ -230,6 +239,10 @@ class ChangeRequestOut(_Answer):
     next: Next | None = Field(description="Null once it has ended")
     warnings: list[str]
     cancel_requested_at: datetime | None
+    commit_policy: CommitPolicy | None = Field(description="Its own; null follows the workspace")
+    not_before: datetime | None
+    released_at: datetime | None
+    released_by: str | None = Field(description="Id of the API key that released it")
     deadline_at: datetime
     token_expires_at: datetime | None
     token_refresh: TokenRefresh
@@ -360,6 +373,16 @@ class ChainList(_Answer):
     """The configured chains, by id."""
 
     items: list[ChainStatus]
+
+
+class CommitFreeze(_Answer):
+    """Whether the workspace holds all commits, and who said so, when and why."""
+
+    object: Literal["commit_freeze"] = "commit_freeze"
+    frozen: bool
+    frozen_at: datetime | None
+    frozen_by: str | None = Field(description="Id of an API key")
+    reason: str | None
 
 
 class Readiness(Health):

@@ -4,28 +4,32 @@ from collections.abc import Mapping
 from typing import Final
 
 from service.api.bodies import PreparedUpdateBody, SubmitBody
+from service.api.deps import Caller
 from service.api.fields import UUID, dashed, vm_uuid_in
 from service.api.patch import warnings_about
 from service.api.problems import (
     CHAIN_NOT_CONFIGURED,
+    COMMIT_STARTED,
+    CVM_BUSY,
     NOT_PERMITTED,
     TOKEN_ALREADY_SUBMITTED,
     InvalidPart,
     Problem,
+    RequestRef,
     invalid,
 )
 from service.domain import chain_names
-from service.domain.actors import Actor
+from service.domain.api_keys import Scope
 from service.domain.reasons import ADVICE, Reason
 from service.store import requests
 from service.store.requests import PreparedUpdate, Submission
 from service.store.tables import ChangeRequest
-from service.wiring import ApiParts, ChainLinks
+from service.wiring import ChainLinks
 
 _NO_CVM: Final = "is required with patch: name the CVM to change"
 
 
-def submission(body: SubmitBody, workspace_id: str, chains: Mapping[int, ChainLinks]) -> Submission:
+def submission(body: SubmitBody, caller: Caller) -> Submission:
     """What the store is asked to keep.
 
     Raises:
@@ -34,19 +38,29 @@ def submission(body: SubmitBody, workspace_id: str, chains: Mapping[int, ChainLi
     if body.patch is None and body.prepared is None:
         raise invalid("#", "give `patch`, or what `phala deploy --prepare-only --json` printed as `prepared`")
     patch = None if body.patch is None else dict(body.patch)
+    cvm_id, vm_uuid = _cvm(body)
     return Submission(
-        workspace_id=workspace_id,
-        cvm_id=_cvm_id(body),
+        workspace_id=caller.workspace_id,
+        cvm_id=cvm_id,
+        vm_uuid=vm_uuid,
         patch=patch,
-        prepared=None if body.prepared is None else prepared_update(body.prepared, chains),
+        prepared=None if body.prepared is None else prepared_update(body.prepared, caller.parts.chains),
         title=body.title,
         allow_without_approval=body.allow_without_approval,
         warnings=warnings_about(patch or {}),
         deadline_seconds=body.deadline_seconds,
+        change_reason=body.reason,
+        change_links=body.links,
+        change_metadata=body.metadata,
+        on_conflict=body.on_conflict,
+        commit_policy=body.commit_policy,
+        may_loosen=caller.holder.scope.includes(Scope.MANAGE),
+        not_before=body.not_before,
     )
 
 
-def _cvm_id(body: SubmitBody) -> str:
+def _cvm(body: SubmitBody) -> tuple[str, str | None]:
+    """The CVM as it was named, and its vm uuid where that is told."""
     url = body.prepared.api_commit_url if body.prepared else None
     told = vm_uuid_in(url.get_secret_value()) if url else None
     given = body.cvm_id
@@ -55,10 +69,11 @@ def _cvm_id(body: SubmitBody) -> str:
             raise invalid("#/cvm_id", _NO_CVM)
         if told is None:
             raise invalid("#/cvm_id", "is required, because prepared.api_commit_url does not tell the CVM")
-        return told
-    if told is not None and UUID.fullmatch(given) and dashed(given) != told:
+        return told, told
+    vm_uuid = dashed(given) if UUID.fullmatch(given) else None
+    if None not in (told, vm_uuid) and vm_uuid != told:
         raise invalid("#/cvm_id", "the prepared update belongs to another CVM (see prepared.api_commit_url)")
-    return given
+    return given, told or vm_uuid
 
 
 def prepared_update(body: PreparedUpdateBody, chains: Mapping[int, ChainLinks]) -> PreparedUpdate:
@@ -99,22 +114,35 @@ def _chain_id(body: PreparedUpdateBody, chains: Mapping[int, ChainLinks]) -> int
     return told
 
 
-def store(parts: ApiParts, asked: Submission, actor: Actor) -> ChangeRequest:
+def store(asked: Submission, caller: Caller) -> ChangeRequest:
     """Keep a submission.
 
     Raises:
-        Problem: ``not_permitted`` or ``token_already_submitted``.
+        Problem: ``not_permitted``, ``invalid_request``, or a 409: ``token_already_submitted``, ``cvm_busy``,
+            ``commit_started``.
     """
     try:
-        return requests.submit(parts.database, asked, parts.clock.now(), actor)
-    except requests.NotAllowedHere:
-        raise Problem(
-            NOT_PERMITTED,
-            "The workspace does not permit allow_without_approval: leave it out, or ask its operator.",
-            errors=[InvalidPart(pointer="#/allow_without_approval", detail="is not permitted in this workspace")],
-        ) from None
+        return requests.submit(caller.database, asked, caller.parts.clock.now(), caller.actor)
+    except requests.NotAllowedHere as error:
+        part = InvalidPart(pointer=f"#/{error.member}", detail="is not permitted in this workspace")
+        detail = f"The workspace does not permit this {error.member}: leave it out, or ask its operator."
+        raise Problem(NOT_PERMITTED, detail, errors=[part]) from None
     except requests.TokenAlreadySubmitted as error:
         raise token_known(error) from None
+    except requests.NeverInTime:
+        raise invalid("#/not_before", "is not before the deadline: the change request would expire first") from None
+    except requests.CvmHeld as error:
+        raise _cvm_held(error, caller) from None
+
+
+def _cvm_held(error: requests.CvmHeld, caller: Caller) -> Problem:
+    """The problem of a CVM whose live change request is in the way."""
+    holder = RequestRef(id=error.holder, url=caller.show.url(error.holder))
+    if error.commits:
+        detail = f"The commit of change request {error.holder} has started: it is too late to take its place."
+        return Problem(COMMIT_STARTED, detail, change_request=holder)
+    detail = f"Change request {error.holder} of this CVM is live. {CVM_BUSY.remedy}"
+    return Problem(CVM_BUSY, detail, change_request=holder)
 
 
 def token_known(error: requests.TokenAlreadySubmitted) -> Problem:

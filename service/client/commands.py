@@ -1,5 +1,6 @@
-"""The commands: ``submit``, ``status``, ``list``, ``wait``, ``events``, ``refresh``, ``cancel``."""
+"""The commands: those of change requests, and ``freeze``."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ import typer
 
 from service.client import exits, text
 from service.client.session import Output, session, stop
-from service.client.submission import body, idempotency_key, object_of
+from service.client.submission import body, idempotency_key, links_of, metadata_of, object_of
 
 if TYPE_CHECKING:
     from service.client.http import Api
@@ -19,6 +20,14 @@ KeyFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")]
 Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; exit code 8 when they are over.")]
+RepeatKey = Annotated[
+    str | None, typer.Option("--idempotency-key", help="Makes a repeat safe; a random one if left out.")
+]
+WaitForEnd = Annotated[bool, typer.Option("--wait", help="Follow it to its end.")]
+OnConflict = Annotated[
+    str | None,
+    typer.Option(help="supersede: take the place of a live change request of the CVM; refuse if left out."),
+]
 RequestId = Annotated[str, typer.Argument(metavar="ID", help="Id of the change request, cr_...")]
 
 
@@ -32,6 +41,10 @@ def register(app: typer.Typer) -> None:
     app.command()(refresh)
     # A further POST to a change request is one more line here.
     app.command(name="cancel", help="Ask for the cancellation of a change request.")(_act("cancel"))
+    app.command(name="release", help="Let the commit follow that a policy or a failure holds.")(_act("release"))
+    app.command()(retry)
+    app.command()(freeze)
+    app.command()(unfreeze)
 
 
 def submit(  # noqa: PLR0913, PLR0917 - an option each
@@ -45,14 +58,27 @@ def submit(  # noqa: PLR0913, PLR0917 - an option each
         Path | None, typer.Option(help="What `phala deploy --prepare-only --json` printed; - is standard input.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="One line for people.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why this change.")] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="https link to a commit, a pull request, a run; repeatable. In GitHub Actions set by itself."
+        ),
+    ] = None,
+    metadata: Annotated[list[str] | None, typer.Option(help="name=value for your systems; repeatable.")] = None,
+    on_conflict: OnConflict = None,
+    commit_policy: Annotated[
+        str | None, typer.Option(help="hold: once approved it waits for `countersign release`.")
+    ] = None,
+    not_before: Annotated[
+        str | None, typer.Option(help="No commit before this time, such as 2026-07-01T22:00:00Z.")
+    ] = None,
     deadline_seconds: Annotated[int | None, typer.Option(help="The request expires after these.")] = None,
     allow_without_approval: Annotated[
         bool, typer.Option("--allow-without-approval", help="Go on even if nothing needs an approval.")
     ] = False,
-    repeat_key: Annotated[
-        str | None, typer.Option("--idempotency-key", help="Makes a repeat safe; a random one if left out.")
-    ] = None,
-    wait_for_end: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
+    repeat_key: RepeatKey = None,
+    wait_for_end: WaitForEnd = False,
     timeout: Timeout = None,
     api_key_file: KeyFile = None,
     as_json: AsJson = False,
@@ -60,8 +86,6 @@ def submit(  # noqa: PLR0913, PLR0917 - an option each
     """File a change request; with --wait follow it, and end with the exit code of its state."""
     out = Output(as_json)
     with session(url, api_key_file) as api:
-        from service.client.http import AnswerLost  # noqa: PLC0415 - loaded by now
-
         key = idempotency_key(repeat_key)
         whole = body(
             compose=compose,
@@ -71,19 +95,77 @@ def submit(  # noqa: PLR0913, PLR0917 - an option each
             prepared=prepared,
             cvm_id=cvm,
             title=title,
+            reason=reason,
+            links=links_of(link or [], os.environ),
+            metadata=metadata_of(metadata or []),
+            on_conflict=on_conflict,
+            commit_policy=commit_policy,
+            not_before=not_before,
             deadline_seconds=deadline_seconds,
             allow_without_approval=allow_without_approval,
         )
-        try:
-            request = api.submit(whole, key)
-        except AnswerLost as error:
-            raise stop(exits.REFUSED, f"{error}; {_perhaps_stored(key)}") from error
-        except KeyboardInterrupt:
-            raise stop(exits.INTERRUPTED, f"interrupted before the answer; {_perhaps_stored(key)}") from None
-        if wait_for_end:
-            out.say(f"submitted {text.shown(request['id'])}")
-            _follow(api, request, timeout, out)
-        out.give(request, lambda: text.summary(request))
+        _submit(api, lambda: api.submit(whole, key), key, out, wait_for_end=wait_for_end, timeout=timeout)
+
+
+def retry(  # noqa: PLR0917 - an option each
+    request_id: RequestId,
+    url: Url,
+    on_conflict: OnConflict = None,
+    deadline_seconds: Annotated[int | None, typer.Option(help="The new one expires after these.")] = None,
+    repeat_key: RepeatKey = None,
+    wait_for_end: WaitForEnd = False,
+    timeout: Timeout = None,
+    api_key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit the patch of a change request that ended, without being completed, once more."""
+    out = Output(as_json)
+    members = {"on_conflict": on_conflict, "deadline_seconds": deadline_seconds}
+    whole = {name: value for name, value in members.items() if value is not None}
+    with session(url, api_key_file) as api:
+        key = idempotency_key(repeat_key)
+
+        def send() -> text.Json:
+            return api.act(request_id, "retry", whole, idempotency_key=key)
+
+        _submit(api, send, key, out, wait_for_end=wait_for_end, timeout=timeout)
+
+
+def _submit(
+    api: "Api", send: Callable[[], text.Json], key: str, out: Output, *, wait_for_end: bool, timeout: float | None
+) -> None:
+    """Send what makes a change request, show it, and follow it if that is wanted."""
+    from service.client.http import AnswerLost  # noqa: PLC0415 - loaded by now
+
+    try:
+        request = send()
+    except AnswerLost as error:
+        raise stop(exits.REFUSED, f"{error}; {_perhaps_stored(key)}") from error
+    except KeyboardInterrupt:
+        raise stop(exits.INTERRUPTED, f"interrupted before the answer; {_perhaps_stored(key)}") from None
+    if wait_for_end:
+        out.say(f"submitted {text.shown(request['id'])}")
+        _follow(api, request, timeout, out)
+    out.give(request, lambda: text.summary(request))
+
+
+def freeze(
+    url: Url,
+    reason: Annotated[str, typer.Option(help="For people; every change request that it holds shows it.")],
+    api_key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold all commits of the workspace until `countersign unfreeze`."""
+    with session(url, api_key_file) as api:
+        answer = api.freeze(reason)
+        Output(as_json).give(answer, lambda: text.freeze(answer))
+
+
+def unfreeze(url: Url, api_key_file: KeyFile = None, as_json: AsJson = False) -> None:
+    """Let the commits of the workspace go on."""
+    with session(url, api_key_file) as api:
+        answer = api.unfreeze()
+        Output(as_json).give(answer, lambda: text.freeze(answer))
 
 
 def status(request_id: RequestId, url: Url, api_key_file: KeyFile = None, as_json: AsJson = False) -> None:
@@ -93,12 +175,16 @@ def status(request_id: RequestId, url: Url, api_key_file: KeyFile = None, as_jso
         Output(as_json).give(request, lambda: text.summary(request))
 
 
-def list_requests(  # noqa: PLR0917 - an option each
+def list_requests(  # noqa: PLR0913, PLR0917 - an option each
     url: Url,
     state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
     cvm: Annotated[str | None, typer.Option(help="Only those of this CVM, as submitted, or its vm uuid.")] = None,
     compose_hash: Annotated[str | None, typer.Option(help="Only those with this compose hash.")] = None,
     live: Annotated[bool | None, typer.Option("--live/--ended", help="Only those under way, or ended.")] = None,
+    retry_of: Annotated[str | None, typer.Option(help="Only those that try this one again.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="created_at, updated_at, or with a minus the newest first: -created_at.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="How many; the API has a most.")] = None,
     cursor: Annotated[str | None, typer.Option(help="Go on where the last list ended.")] = None,
     api_key_file: KeyFile = None,
@@ -110,6 +196,8 @@ def list_requests(  # noqa: PLR0917 - an option each
         "cvm_id": cvm,
         "compose_hash": compose_hash,
         "live": None if live is None else str(live).lower(),
+        "retry_of": retry_of,
+        "sort": sort,
         "limit": limit,
         "cursor": cursor,
     }

@@ -24,6 +24,9 @@ _BESIDE_WAIT: Final = 20
 """Seconds that an answer may take beyond those the server was asked to wait."""
 
 
+_FREEZE: Final = "/workspace/freeze"
+
+
 class ApiError(Exception):
     """The API refused, answered nonsense, or could not be reached; the text is one line for people."""
 
@@ -82,9 +85,18 @@ class Api:
         """File a change request. The key makes a repeat harmless where the server honours it."""
         return self._post("/change-requests", body, {"Idempotency-Key": idempotency_key})
 
-    def act(self, request_id: str, verb: str, body: Json | None = None) -> Json:
+    def act(self, request_id: str, verb: str, body: Json | None = None, *, idempotency_key: str | None = None) -> Json:
         """POST to a route of one change request, such as ``cancel``."""
-        return self._post(f"{_path(request_id)}/{verb}", body, {})
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._post(f"{_path(request_id)}/{verb}", body, headers)
+
+    def freeze(self, reason: str) -> Json:
+        """Hold all commits of the workspace."""
+        return self._post(_FREEZE, {"reason": reason}, {})
+
+    def unfreeze(self) -> Json:
+        """Let them go on."""
+        return self._write("DELETE", _FREEZE, None, {})
 
     def read(self, request_id: str) -> Json:
         """A change request as it is now."""
@@ -118,9 +130,12 @@ class Api:
         return self._repeated(attempt, self._patience if patience is None else patience)
 
     def _post(self, path: str, body: Json | None, headers: Mapping[str, str]) -> Json:
+        return self._write("POST", path, body, headers)
+
+    def _write(self, method: str, path: str, body: Json | None, headers: Mapping[str, str]) -> Json:
         def attempt() -> Json:
             try:
-                answer = self._http.post(path, json=body, headers=headers)
+                answer = self._http.request(method, path, json=body, headers=headers)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 raise _Passing(ApiError(f"the API cannot be reached, nothing was sent: {_what(error)}")) from error
             except httpx.RequestError as error:

@@ -1,8 +1,10 @@
 """The body of a submission, put together from files."""
 
 import json
+import re
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +49,28 @@ def object_of(path: Path) -> Json:
     return value
 
 
+def metadata_of(given: list[str]) -> Json:
+    """``name=value`` texts as an object."""
+    pairs = [one.partition("=") for one in given]
+    wrong = next((one for one, (name, sign, _) in zip(given, pairs, strict=True) if not (name and sign)), None)
+    if wrong is not None:
+        raise InputError(f"--metadata {wrong} is not of the form name=value")
+    return {name: value for name, _, value in pairs}
+
+
+def links_of(given: list[str], environment: Mapping[str, str]) -> list[str]:
+    """The links that were given; without any those that GitHub Actions tells: commit, pull request, run."""
+    if given or environment.get("GITHUB_ACTIONS") != "true":
+        return given
+    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_SHA", "GITHUB_RUN_ID")
+    server, repository, commit, run = (environment.get(name, "") for name in names)
+    if not (server.startswith("https://") and repository and commit and run):
+        return []
+    base = f"{server}/{repository}"
+    pull = re.fullmatch(r"refs/pull/(\d+)/\w+", environment.get("GITHUB_REF", ""))
+    return [f"{base}/commit/{commit}", *([f"{base}/pull/{pull[1]}"] if pull else []), f"{base}/actions/runs/{run}"]
+
+
 def body(
     *,
     compose: Path | None,
@@ -54,9 +78,9 @@ def body(
     allowed_envs: list[str],
     patch: Path | None,
     prepared: Path | None,
-    **members: str | int | None,
+    **members: str | int | list[str] | Json | None,
 ) -> Json:
-    """What is posted; members that are None or False are left out."""
+    """What is posted; members that are None, False or empty are left out."""
     if [compose, pre_launch, patch, prepared].count(Path("-")) > 1:
         raise InputError("only one file can be standard input")
     changes: Json = {} if patch is None else object_of(patch)
@@ -70,7 +94,7 @@ def body(
         raise InputError("nothing to change: give --compose, --pre-launch, --allowed-env, --patch or --prepared")
     if prepared is None and not members.get("cvm_id"):
         raise InputError("--cvm is missing")
-    whole: Json = {name: value for name, value in members.items() if value not in (None, False)}
+    whole: Json = {name: value for name, value in members.items() if value not in (None, False, [], {})}
     if changes:
         whole["patch"] = changes
     if prepared is not None:

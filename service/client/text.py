@@ -39,9 +39,23 @@ def summary(request: Json) -> list[str]:
     """A change request on some lines."""
     name = request["cvm"]["name"] or request["cvm"]["id"]
     lines = [f"{shown(request['id'])}  {shown(name)}  {shown(request['title'] or '')}".rstrip()]
+    if request["change_reason"]:
+        lines.append(f"  why: {shown(request['change_reason'])}")
+    lines += [f"  see {shown(one)}" for one in request["change_links"]]
+    lines += [f"  {shown(name)}={shown(value)}" for name, value in sorted(request["metadata"].items())]
+    for name in ("retry_of", "supersedes", "superseded_by"):
+        if request[name]:
+            lines.append(f"  {name.replace('_', ' ')} {shown(request[name])}")
     if request["compose_hash"]:
         lines.append(f"  compose hash: {shown(request['compose_hash'])}")
     return lines + progress(request) + [f"  warning: {shown(one)}" for one in request["warnings"]]
+
+
+def freeze(answer: Json) -> list[str]:
+    """Whether commits are held, on one line."""
+    if not answer["frozen"]:
+        return ["commits go on"]
+    return [f"commits are frozen since {shown(answer['frozen_at'])}: {shown(answer['reason'])}"]
 
 
 def row(request: Json) -> str:

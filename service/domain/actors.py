@@ -60,6 +60,11 @@ class Actor:
         """Owners of a Safe."""
         return cls(ActorKind.SAFE_OWNERS, owners=owners)
 
+    @property
+    def label(self) -> str:
+        """Who it is in one word: the id, else the name, else the kind."""
+        return self.id or self.name or self.kind.value
+
     def as_json(self) -> dict[str, object]:
         """Who it is, without where from, as events show it."""
         return {"kind": self.kind.value, "id": self.id, "name": self.name, "owners": list(self.owners)}

@@ -10,6 +10,7 @@ CountersignError
 ├── NotFound          the object does not exist for this key
 ├── TokenDead         466: unknown, spent, expired or superseded commit token
 ├── CvmBusy           another live change request holds the CVM
+├── CvmBeingFreed     the same, but it is about to end
 ├── Refused           a deterministic no, with the upstream's own words
 ├── AddressRefused    a webhook URL leads to where webhooks must not go
 └── LeaseLost         another worker took the row over; nothing may be written any more
@@ -110,6 +111,13 @@ class CvmBusy(CountersignError):
     """Another live change request holds the CVM; ``detail`` names it."""
 
     reason = Reason.CVM_BUSY
+
+
+class CvmBeingFreed(CountersignError):
+    """The change request that holds the CVM is about to end; ``detail`` names it."""
+
+    retryable = True
+    reason = Reason.WAITING_FOR_PREDECESSOR
 
 
 class Refused(CountersignError):

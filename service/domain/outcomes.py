@@ -24,6 +24,8 @@ class Notice(StrEnum):
     EXPIRING = "expiring"
     TOKEN_REFRESHED = "token_refreshed"  # noqa: S105 - an event name, no secret
     REORGED = "reorged"
+    HELD = "held"
+    RELEASED = "released"
     ALERT = "alert"
 
 

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     DEADLINE_PASSED = "deadline_passed"
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a public reason code, no secret
     SUPERSEDED_BY_PREPARE = "superseded_by_prepare"
+    SUPERSEDED_BY_REQUEST = "superseded_by_request"
     # the commit and after
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - likewise
     COMPOSE_DRIFT = "compose_drift"
@@ -41,6 +42,12 @@ class Reason(StrEnum):
     OPERATION_FAILED = "operation_failed"
     OTHER_HASH_RUNNING = "other_hash_running"
     NOT_RUNNING_IN_TIME = "not_running_in_time"
+    # held before the commit
+    COMMITS_FROZEN = "commits_frozen"
+    HELD_AFTER_FAILURE = "held_after_failure"
+    HELD_FOR_RELEASE = "held_for_release"
+    WAITING_FOR_TIME = "waiting_for_time"
+    WAITING_FOR_OTHER_COMMITS = "waiting_for_other_commits"
     # waiting
     PHALA_UNREACHABLE = "phala_unreachable"
     PHALA_BUSY = "phala_busy"
@@ -53,6 +60,7 @@ class Reason(StrEnum):
     WAITING_FOR_EXTERNAL_APPROVAL = "waiting_for_external_approval"
     WAITING_FOR_FINALITY = "waiting_for_finality"
     WAITING_FOR_CVM = "waiting_for_cvm"
+    WAITING_FOR_PREDECESSOR = "waiting_for_predecessor"
     SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - a public reason code, no secret
     INTERNAL_ERROR = "internal_error"
 
@@ -112,6 +120,7 @@ ADVICE: dict[Reason, str] = {
         "Prepare the same change again and submit it; a hash already approved needs no new signatures."
     ),
     Reason.SUPERSEDED_BY_PREPARE: "A newer prepare of this CVM with another hash exists: follow that one.",
+    Reason.SUPERSEDED_BY_REQUEST: "A newer change request of this CVM took its place: follow the one in superseded_by.",
     Reason.TOKEN_REFUSED: "Phala Cloud no longer takes the commit token: prepare the same change again and submit it.",
     Reason.COMPOSE_DRIFT: (
         "Preparing the same patch again gives another hash: submit again and have that hash approved."
@@ -122,6 +131,17 @@ ADVICE: dict[Reason, str] = {
         "The CVM runs another hash than the approved one: look at the CVM's operations at Phala Cloud."
     ),
     Reason.NOT_RUNNING_IN_TIME: "The CVM did not come up in time: look at its boot progress at Phala Cloud.",
+    Reason.COMMITS_FROZEN: (
+        "The workspace holds all commits: whoever may manage it ends the freeze with DELETE /v1/workspace/freeze."
+    ),
+    Reason.HELD_AFTER_FAILURE: (
+        "Another update of the same rollout failed: find out why, then release this change request or cancel it."
+    ),
+    Reason.HELD_FOR_RELEASE: "The approval is final: whoever may release it does so with POST .../release.",
+    Reason.WAITING_FOR_TIME: "Nothing to do: the commit follows at not_before.",
+    Reason.WAITING_FOR_OTHER_COMMITS: (
+        "Nothing to do: other updates of the same app are under way, this one follows when they have ended."
+    ),
     Reason.PHALA_UNREACHABLE: "Nothing to do: the service tries again.",
     Reason.PHALA_BUSY: "Nothing to do: another operation of the CVM runs, the service tries again.",
     Reason.PHALA_LAGS: "Nothing to do: Phala Cloud does not see the approval yet, the service tries again.",
@@ -137,6 +157,9 @@ ADVICE: dict[Reason, str] = {
     ),
     Reason.WAITING_FOR_FINALITY: "Nothing to do: the approval is mined and becomes final after some blocks.",
     Reason.WAITING_FOR_CVM: "Nothing to do: the CVM restarts on the approved hash.",
+    Reason.WAITING_FOR_PREDECESSOR: (
+        "Nothing to do: an earlier change request of this CVM is ending, this one goes on then."
+    ),
     Reason.SECRET_UNREADABLE: (
         "The operator puts the key that sealed it back into COUNTERSIGN_ENCRYPTION_KEYS and restarts the workers."
     ),

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from service.domain.alerts import Alert
 from service.domain.calls import SafeCall
 from service.domain.chain import ChainFact
+from service.domain.gates import Gates
 from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.states import State
@@ -174,6 +175,8 @@ class ChangeRequest:
         proposal: what it joined, as long as it waits for the owners.
         facts: logs of its app contract that concern it, as long as its approval is not final.
         undecided_prepares: whether prepares of its CVM were heard of that nobody decided on.
+        reason: what it waited for after its last step, if anything.
+        gates: what may hold its commit; others of its app are known in ``registered`` only.
     """
 
     id: str
@@ -217,3 +220,11 @@ class ChangeRequest:
     facts: tuple[ChainFact, ...]
     undecided_prepares: bool
     alerts_seen: int = 0
+    superseded_by: str | None = None
+    reason: Reason | None = None
+    gates: Gates = field(default_factory=Gates)
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether somebody wished its end."""
+        return self.cancel_requested_at is not None or self.superseded_by is not None

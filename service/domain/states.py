@@ -35,7 +35,7 @@ MEANINGS: dict[State, str] = {
     State.COMPLETED: "the CVM runs the approved hash",
     State.REJECTED: "the owners executed a rejection",
     State.EXPIRED: "the deadline passed or the commit token ended",
-    State.SUPERSEDED: "a newer prepare with another hash took its place",
+    State.SUPERSEDED: "a newer prepare or change request took its place",
     State.CANCELLED: "cancelled on request",
     State.FAILED: "ended with a reason code",
 }
@@ -81,7 +81,7 @@ def _ends(source: State, *targets: tuple[State, str]) -> list[Edge]:
 _CANCELLED = (State.CANCELLED, "cancel was asked for before a commit attempt")
 _EXPIRED = (State.EXPIRED, "its deadline passed or its token ended for good")
 _APPLIED = (State.COMMITTED, "applied already: by its commit link, or at once when its token was renewed")
-_SUPERSEDED = (State.SUPERSEDED, "a newer prepare of the CVM has another hash")
+_SUPERSEDED = (State.SUPERSEDED, "a newer prepare has another hash, or a newer change request took its place")
 
 EDGES: tuple[Edge, ...] = (
     Edge(State.RECEIVED, State.PREPARED, "Phala Cloud answered 465: hash and token"),

@@ -25,7 +25,8 @@ from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
 from service.ports import Chain, Clock, Phala, RequestIntents
 from service.steps.approval import chain_of, needed_approval
-from service.steps.ends import ending, ends_on_refusal, token_ended
+from service.steps.ends import ending, ends_on_refusal, token_ended, wished_end
+from service.steps.holding import held
 from service.steps.looking import adopt_operation, find_operation, vm_uuid_of
 from service.steps.renewal import adopt, renew, superseded_by
 
@@ -72,6 +73,9 @@ def commit(
         end = ending(request, clock.now())
         if end is not None:
             return end
+    wait = held(request, clock.now())
+    if wait is not None and not request.gates.removed:
+        return wait
     chain = chain_of(chains, needed.chain_id)
     view = chain.view()
     if (request.evidence_block_number or 0) > view.final.number:
@@ -79,6 +83,8 @@ def commit(
         return Wait(_HEAD_SECONDS, Reason.WAITING_FOR_FINALITY, detail)
     if not needed.read(chain, view.final).both:
         raise Refused(f"not allowed at the final block {view.final.number}", reason=Reason.APPROVAL_WITHDRAWN)
+    if wait is not None:
+        return wait
     attempt = _Attempt(request, phala, chain, intents, clock, new_id, timedelta(seconds=lag_window_seconds))
     return attempt.run(view.head)
 
@@ -144,9 +150,10 @@ class _Attempt:
             # The POST just refused did not land: what is waited for is the earlier one, from its time.
             facts = Facts(commit_attempted_at=attempted)
             return self._wait(Reason.PHALA_UNREACHABLE, f"{why}; an unanswered commit may have spent it", facts)
-        if request.cancel_requested_at is not None:
+        unwanted = wished_end(request)
+        if unwanted is not None:
             # A wish that came during an unanswered attempt, which is over: its newer prepare must not be killed.
-            return stop(State.CANCELLED, Reason.CANCELLED_BY_USER)
+            return unwanted
         hearing = self.intents.heard()
         newest = newest_elsewhere(request, hearing, token_dead=True)
         if newest is not None and not same_update(request, newest):
@@ -210,7 +217,8 @@ class _Attempt:
     def _record_attempt(self, repeats: str | None) -> None:
         """Store the POST before it is sent: a repeat goes on under its attempt's id, with a time of its own."""
         attempt_id = self.new_id() if repeats is None else repeats
-        self.intents.record(Facts(commit_attempt_id=attempt_id, commit_attempted_at=self.clock.now()))
+        facts = Facts(commit_attempt_id=attempt_id, commit_attempted_at=self.clock.now())
+        self.intents.record(facts, commits=True)
 
     def _after(self, fault: Busy | Unreachable | Refused, repeats: str | None) -> Wait:
         if isinstance(fault, Refused):

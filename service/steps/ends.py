@@ -14,10 +14,21 @@ from service.domain.states import State
 P = ParamSpec("P")
 
 
-def ending(request: ChangeRequest, now: datetime) -> Advance | None:
-    """The end that a wish or the time brings, if any: cancelled, past its deadline, or its token ended for good."""
+def wished_end(request: ChangeRequest) -> Advance | None:
+    """The end that somebody wished, if any."""
     if request.cancel_requested_at is not None:
         return stop(State.CANCELLED, Reason.CANCELLED_BY_USER)
+    if request.superseded_by is not None:
+        detail = f"change request {request.superseded_by} took its place"
+        return stop(State.SUPERSEDED, Reason.SUPERSEDED_BY_REQUEST, detail)
+    return None
+
+
+def ending(request: ChangeRequest, now: datetime) -> Advance | None:
+    """The end that a wish or the time brings, if any: unwanted, past its deadline, or its token ended for good."""
+    unwanted = wished_end(request)
+    if unwanted is not None:
+        return unwanted
     if now >= request.deadline_at:
         return stop(State.EXPIRED, Reason.DEADLINE_PASSED, f"the deadline was {request.deadline_at.isoformat()}")
     if token_ended(request, now) and request.patch is None:

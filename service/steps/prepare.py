@@ -15,6 +15,7 @@ from service.domain.snapshots import HANDED_IN, ChangeRequest
 from service.domain.states import State
 from service.ports import Chain, Clock, Phala, RequestIntents, SafeQueue, Signer
 from service.steps.ends import ending, ends_on_refusal
+from service.steps.holding import held
 from service.steps.preflight import SOME_HASH, app_of, preflight, warn
 
 
@@ -54,7 +55,11 @@ def prepare(
         earlier = _applied_earlier(phala, cvm.vm_uuid, request.prepare_attempted_at)
         if earlier is not None:
             return _applied_at_once(earlier.correlation_id, expected=True)
-    intents.record(Facts(prepare_attempted_at=request.prepare_attempted_at or now))
+    wait = None if needs_approval else held(request, now)
+    if wait is not None:
+        return wait  # what is applied at once is a commit
+    attempt = Facts(prepare_attempted_at=request.prepare_attempted_at or now)
+    intents.record(attempt, commits=not needs_approval)
     return _send(request, cvm, phala, now, expect_at_once=not needs_approval)
 
 

@@ -17,6 +17,7 @@ from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
 from service.ports import Clock, Phala, RequestIntents
 from service.steps.ends import ending, token_ended
+from service.steps.holding import held
 from service.steps.looking import adopt_operation, find_operation
 from service.steps.renewal import adopt, renew, superseded_by
 
@@ -68,7 +69,7 @@ def upkeep(request: ChangeRequest, *, phala: Callable[[], Phala], intents: Reque
     now = clock.now()
     if request.state not in _SERVED or request.commit_attempt_id is not None:
         return Upkeep(request)
-    if request.cancel_requested_at is not None or now >= request.deadline_at:
+    if request.is_unwanted or now >= request.deadline_at:
         return Upkeep(request)
     heard = _listen(request, intents.heard(), intents, now) if request.undecided_prepares else request
     if isinstance(heard, Advance):
@@ -107,7 +108,8 @@ def _is_refresh_due(request: ChangeRequest, now: datetime) -> bool:
     if request.patch is None or (request.refresh_due_at is not None and now < request.refresh_due_at):
         return False
     ends_at = request.token_expires_at
-    soon = request.state in _WAITING and ends_at is not None and now >= ends_at - REFRESH_WINDOW
+    waits = request.state in _WAITING or held(request, now) is not None
+    soon = waits and ends_at is not None and now >= ends_at - REFRESH_WINDOW
     return soon or request.refresh_requested_at is not None
 
 

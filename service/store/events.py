@@ -23,6 +23,8 @@ from service.store.columns import storable
 from service.store.database import Database, Prepared, perform
 from service.store.tables import ChangeRequest, Event, SafeTransaction, WebhookDelivery, WebhookEndpoint
 
+LARGEST_METADATA: Final = 4000
+"""Characters of metadata up to which events carry it."""
 _EVENTS: Final = cast("Table", Event.__table__)
 _REQUESTS: Final = cast("Table", ChangeRequest.__table__)
 _WRITTEN: Final = [column for column in _EVENTS.c if column.identity is None and column.server_default is None]
@@ -187,6 +189,11 @@ def _data(database: Database, session: Session, row: ChangeRequest, seq: int) ->
         "sequence": seq,
         "state": row.state,
         "title": row.title,
+        "change_reason": row.change_reason,
+        "change_links": row.change_links,
+        "metadata": row.change_metadata if len(str(row.change_metadata)) <= LARGEST_METADATA else None,
+        "retry_of": row.retry_of,
+        "superseded_by": row.superseded_by,
         "cvm": {"id": row.cvm_id, "vm_uuid": row.vm_uuid, "name": row.cvm_name},
         "chain_id": row.chain_id,
         "app_contract": row.app_contract,

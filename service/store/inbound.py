@@ -227,6 +227,8 @@ def _new_request(
         cvm_name=row.cvm_name,
         allow_without_approval=False,
         warnings=[],
+        change_links=[],
+        change_metadata={},
         chain_id=row.chain_id,
         app_contract=row.app_contract,
         device_id=row.device_id,

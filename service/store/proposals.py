@@ -43,9 +43,9 @@ class StoredRequestIntents:
         self._database = database
         self._lease = lease
 
-    def record(self, facts: Facts) -> None:
+    def record(self, facts: Facts, *, commits: bool = False) -> None:
         """See the port."""
-        transitions.record(self._database, self._lease, facts)
+        transitions.record(self._database, self._lease, facts, commits=commits)
 
     def publish(self, news: News, now: datetime) -> None:
         """See the port."""

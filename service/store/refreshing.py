@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 from service.domain.actors import Actor
 from service.domain.outcomes import Notice
 from service.domain.prepares import TOKEN_LIFETIME
-from service.domain.states import TERMINAL, State
+from service.domain.states import State
 from service.store import events, tokens
 from service.store.database import Database
-from service.store.requests import AlreadyEnded, CommitStarted, PreparedUpdate, TokenAlreadySubmitted, holder_of_token
+from service.store.requests import PreparedUpdate, TokenAlreadySubmitted, holder_of_token
 from service.store.tables import ChangeRequest, InboundEvent
+from service.store.wishes import check_open
 
 
 class NothingPrepared(Exception):
@@ -125,10 +126,7 @@ def _refreshable(session: Session, workspace_id: str, request_id: str) -> Change
         .where(ChangeRequest.id == request_id, ChangeRequest.workspace_id == workspace_id)
         .with_for_update(key_share=True)
     ).one()
-    if State(row.state) in TERMINAL:
-        raise AlreadyEnded
-    if row.commit_attempted_at is not None or row.state == State.COMMITTED:
-        raise CommitStarted
+    check_open(row)
     if row.state == State.RECEIVED:
         raise NothingPrepared
     return row

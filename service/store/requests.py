@@ -1,24 +1,26 @@
 """Change requests as the API stores and reads them. It only writes rows; the sweep finds them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import func, literal, select, text, update
+from sqlalchemy import ScalarSelect, func, literal, or_, select, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from service.domain.actors import Actor
-from service.domain.outcomes import Notice
+from service.domain.conflicts import OnConflict
+from service.domain.gates import CommitPolicy
 from service.domain.snapshots import Intake, SafeTransactionKind
-from service.domain.states import TERMINAL, State
-from service.store import events, tokens
+from service.domain.states import HOLDS_CVM, State
+from service.store import events, superseding, tokens
 from service.store.database import Database
-from service.store.tables import ChangeRequest, CommitToken, Event, Proposal, SafeTransaction, Workspace
+from service.store.tables import ChangeRequest, CommitToken, Proposal, SafeTransaction, Workspace
 
 _SECOND: Final = text("interval '1 second'")
+_HOLDS_CVM: Final = [state.value for state in HOLDS_CVM]
 
 
 class TokenAlreadySubmitted(Exception):
@@ -33,16 +35,34 @@ class TokenAlreadySubmitted(Exception):
         self.holder = holder
 
 
-class CommitStarted(Exception):
-    """Too late to cancel: a commit attempt is stored."""
-
-
-class AlreadyEnded(Exception):
-    """Too late to cancel: the change request is in a terminal state."""
-
-
 class NotAllowedHere(Exception):
-    """The workspace does not permit what was asked."""
+    """The workspace does not permit what was asked.
+
+    Attributes:
+        member: the member of ``Submission`` that it does not permit.
+    """
+
+    def __init__(self, member: str) -> None:
+        super().__init__(f"the workspace does not permit {member}")
+        self.member = member
+
+
+class CvmHeld(Exception):
+    """Another live change request of the CVM is in the way.
+
+    Attributes:
+        holder: its id.
+        commits: its commit has started, so that nothing takes its place any more.
+    """
+
+    def __init__(self, holder: str, *, commits: bool = False) -> None:
+        super().__init__(f"change request {holder} of this CVM is live")
+        self.holder = holder
+        self.commits = commits
+
+
+class NeverInTime(Exception):
+    """The commit is to wait until after the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +78,14 @@ class PreparedUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is asked for."""
+    """What is asked for.
+
+    Attributes:
+        vm_uuid: of the CVM, if it was told.
+        commit_policy: ``None`` follows the workspace.
+        may_loosen: whether ``commit_policy`` may be less strict than the workspace's.
+        retry_of: the change request that this one tries again.
+    """
 
     workspace_id: str
     cvm_id: str
@@ -68,6 +95,15 @@ class Submission:
     allow_without_approval: bool
     warnings: Sequence[str]
     deadline_seconds: int | None
+    vm_uuid: str | None = None
+    change_reason: str | None = None
+    change_links: Sequence[str] = ()
+    change_metadata: Mapping[str, str] = field(default_factory=dict)
+    on_conflict: OnConflict = OnConflict.REFUSE
+    commit_policy: CommitPolicy | None = None
+    may_loosen: bool = False
+    not_before: datetime | None = None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +125,14 @@ def submit(database: Database, submission: Submission, now: datetime, actor: Act
 
     Raises:
         TokenAlreadySubmitted: see there.
-        NotAllowedHere: ``allow_without_approval`` in a workspace that does not permit it.
+        NotAllowedHere: ``allow_without_approval`` or ``commit_policy`` in a workspace that does not permit it.
+        CvmHeld: another live change request of the CVM is known.
+        NeverInTime: see there.
     """
     request_id = database.new_id("cr")
     try:
         with database.transaction() as session:
-            if submission.allow_without_approval:
-                _check_permitted(session, submission.workspace_id)
+            _check_permitted(session, submission)
             row = ChangeRequest(**_values(database, request_id, submission, now))
             session.add(row)
             if submission.prepared is not None:
@@ -104,6 +141,10 @@ def submit(database: Database, submission: Submission, now: datetime, actor: Act
             # Both rows are written by the flush of this, the request with the number of its first event.
             events.append(database, session, row, name=State.RECEIVED.value, actor=actor, now=now)
             session.refresh(row)  # what the database filled in
+            if row.not_before is not None and row.not_before >= row.deadline_at:
+                raise NeverInTime
+            if row.supersedes is not None:
+                _take_place(session, row, submission.on_conflict)
     except IntegrityError as error:
         if "commit_token_fingerprint" in str(error.orig):
             with database.transaction() as session:
@@ -113,9 +154,41 @@ def submit(database: Database, submission: Submission, now: datetime, actor: Act
     return row
 
 
-def _check_permitted(session: Session, workspace_id: str) -> None:
-    if not session.scalar(select(Workspace.allow_without_approval).where(Workspace.id == workspace_id)):
-        raise NotAllowedHere
+def _check_permitted(session: Session, submission: Submission) -> None:
+    loosens = submission.commit_policy is CommitPolicy.AUTO and not submission.may_loosen
+    if not submission.allow_without_approval and not loosens:
+        return
+    workspace = session.execute(
+        select(Workspace.allow_without_approval, Workspace.commit_policy).where(Workspace.id == submission.workspace_id)
+    ).one()
+    if submission.allow_without_approval and not workspace.allow_without_approval:
+        raise NotAllowedHere("allow_without_approval")
+    if loosens and workspace.commit_policy != CommitPolicy.AUTO:
+        raise NotAllowedHere("commit_policy")
+
+
+def _take_place(session: Session, row: ChangeRequest, on_conflict: OnConflict) -> None:
+    """Have the change request that the new one met leave its place, or refuse the new one."""
+    older = str(row.supersedes)
+    if on_conflict is OnConflict.REFUSE:
+        raise CvmHeld(older)
+    if superseding.wish(session, older, row.id):
+        return
+    if session.scalar(select(ChangeRequest.state).where(ChangeRequest.id == older)) in _HOLDS_CVM:
+        raise CvmHeld(older, commits=True)
+    row.supersedes = None  # it ended or committed this moment
+
+
+def _met(submission: Submission) -> ScalarSelect[Any]:
+    """Id of a live change request of the same CVM, as far as that is known without asking Phala Cloud."""
+    other = aliased(ChangeRequest)
+    same = other.cvm_id == submission.cvm_id
+    if submission.vm_uuid is not None:
+        same = or_(same, other.vm_uuid == submission.vm_uuid)
+    # One whose end is wished is no obstacle: its successor waits for that.
+    stays = (other.cancel_requested_at.is_(None), other.superseded_by.is_(None))
+    of_cvm = (other.workspace_id == submission.workspace_id, other.state.in_(_HOLDS_CVM), same)
+    return select(other.id).where(*of_cvm, *stays).limit(1).scalar_subquery()
 
 
 def _hold(database: Database, session: Session, row: ChangeRequest, prepared: PreparedUpdate) -> None:
@@ -151,6 +224,14 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
         "intake": Intake.PATCH.value if submission.prepared is None else Intake.PREPARED.value,
         "cvm_id": submission.cvm_id,
         "title": submission.title,
+        "change_reason": submission.change_reason,
+        "change_links": list(submission.change_links),
+        "change_metadata": dict(submission.change_metadata),
+        "on_conflict": submission.on_conflict.value,
+        "supersedes": _met(submission),
+        "commit_policy": _own_policy(submission),
+        "not_before": submission.not_before,
+        "retry_of": submission.retry_of,
         "patch": submission.patch,
         "allow_without_approval": submission.allow_without_approval,
         "warnings": list(submission.warnings),
@@ -171,6 +252,12 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
             **tokens.columns(database, request_id, prepared.commit_token),
         }
     return values
+
+
+def _own_policy(submission: Submission) -> str | None:
+    """The policy to keep: without the right to loosen the workspace's, ``auto`` says no more than that."""
+    policy = submission.commit_policy
+    return None if policy is None or (policy is CommitPolicy.AUTO and not submission.may_loosen) else policy.value
 
 
 def get(session: Session, workspace_id: str, request_id: str) -> ChangeRequest | None:
@@ -194,74 +281,3 @@ def approvals_of(session: Session, rows: Sequence[ChangeRequest]) -> Mapping[str
     proposals = session.scalars(select(Proposal).where(Proposal.id.in_(wanted)))
     approvals = {proposal.id: Approval(proposal, transactions[proposal.id]) for proposal in proposals}
     return {row.id: approvals[row.proposal_id] for row in rows if row.proposal_id is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which change requests to list; ``None`` means any."""
-
-    state: State | None = None
-    cvm_id: str | None = None
-    compose_hash: str | None = None
-    live: bool | None = None
-
-
-def listing(
-    session: Session, workspace_id: str, filters: Filters, *, before: str | None, limit: int
-) -> Sequence[ChangeRequest]:
-    """Newest first, those older than the id ``before``."""
-    statement = select(ChangeRequest).where(ChangeRequest.workspace_id == workspace_id)
-    if before is not None:
-        statement = statement.where(ChangeRequest.id < before)
-    if filters.state is not None:
-        statement = statement.where(ChangeRequest.state == filters.state.value)
-    if filters.cvm_id is not None:
-        statement = statement.where(
-            (ChangeRequest.cvm_id == filters.cvm_id) | (ChangeRequest.vm_uuid == filters.cvm_id)
-        )
-    if filters.compose_hash is not None:
-        statement = statement.where(ChangeRequest.compose_hash == filters.compose_hash)
-    if filters.live is not None:
-        ended = ChangeRequest.state.in_([state.value for state in TERMINAL])
-        statement = statement.where(~ended if filters.live else ended)
-    return session.scalars(statement.order_by(ChangeRequest.id.desc()).limit(limit)).all()
-
-
-def events_of(session: Session, row: ChangeRequest, *, after: int, limit: int) -> Sequence[Event]:
-    """Events of a change request with a sequence number above ``after``, in order."""
-    return session.scalars(
-        select(Event).where(Event.change_request_id == row.id, Event.seq > after).order_by(Event.seq).limit(limit)
-    ).all()
-
-
-def wish_cancel(
-    database: Database, workspace_id: str, request_id: str, now: datetime, actor: Actor
-) -> ChangeRequest | None:
-    """Store the wish to cancel; the lease holder turns it into a state. ``None`` if there is no such request.
-
-    Raises:
-        CommitStarted: a commit attempt is stored.
-        AlreadyEnded: in a terminal state other than ``cancelled``.
-    """
-    with database.transaction() as session:
-        row = session.scalars(
-            select(ChangeRequest)
-            .where(ChangeRequest.id == request_id, ChangeRequest.workspace_id == workspace_id)
-            .with_for_update()
-        ).one_or_none()
-        if row is None or row.state == State.CANCELLED:
-            return row
-        if State(row.state) in TERMINAL:
-            raise AlreadyEnded
-        if row.commit_attempted_at is not None or row.state == State.COMMITTED:
-            raise CommitStarted
-        if row.cancel_requested_at is None:
-            wish = (
-                update(ChangeRequest)
-                .where(ChangeRequest.id == row.id)
-                .values(cancel_requested_at=now, due_at=func.clock_timestamp(), rung_at=None, updated_at=now)
-            )
-            session.execute(wish)
-            events.append(database, session, row, name=Notice.CANCEL_REQUESTED.value, actor=actor, now=now)
-            session.refresh(row)
-        return row

@@ -15,7 +15,7 @@ from service.domain.chain import Block, ChainFact, FactKind
 from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.states import State
-from service.store import inbound, nonces, tables
+from service.store import gates, inbound, nonces, tables
 from service.store.database import Database
 from service.store.membership import IS_MEMBER
 from service.store.tokens import TOKEN
@@ -34,7 +34,8 @@ def change_request(
         SealingError: the token does not open.
         sqlalchemy.exc.NoResultFound: there is none.
     """
-    row, undecided_prepares, *policy = session.execute(_with_workspace().params(request_id=request_id)).one()
+    row, undecided_prepares, *more = session.execute(_with_workspace().params(request_id=request_id)).one()
+    policy, gated = more[: len(_policy_columns())], more[len(_policy_columns()) :]
     sealed = row.commit_token_sealed
     token = None if sealed is None or not open_token else database.sealer.open(sealed, purpose=TOKEN, row_id=row.id)
     return domain.ChangeRequest(
@@ -81,6 +82,9 @@ def change_request(
         facts=_facts_of(session, row) if row.state in _BEFORE_FINAL else (),
         undecided_prepares=undecided_prepares,
         alerts_seen=row.alerts_seen,
+        superseded_by=row.superseded_by,
+        reason=None if row.reason is None else Reason(row.reason),
+        gates=gates.gates_of(row, *gated),
     )
 
 
@@ -95,7 +99,7 @@ def _with_workspace() -> Select[Any]:
     request = tables.ChangeRequest
     undecided = inbound.undecided(request.workspace_id, request.vm_uuid)
     return (
-        select(request, exists().where(undecided), *_policy_columns())
+        select(request, exists().where(undecided), *_policy_columns(), *gates.columns())
         .join(tables.Workspace, tables.Workspace.id == request.workspace_id)
         .where(request.id == bindparam("request_id"))
     )

@@ -1,5 +1,6 @@
 """The one writer of a change request's state."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -7,15 +8,15 @@ from typing import Any
 
 from psycopg.errors import UniqueViolation
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.domain.actors import Actor
-from service.domain.errors import CvmBusy, LeaseLost
+from service.domain.errors import LeaseLost
 from service.domain.outcomes import Advance, Facts, News, Notice, Notices, Outcome, Wait
 from service.domain.states import HOLDS_CVM, SERVED_BY, TERMINAL, State, may_follow
-from service.store import events, inbound, membership, tokens
+from service.store import events, gates, inbound, membership, superseding, tokens
 from service.store.database import Database
 from service.store.leases import Lease, due_again, given_back, held
 from service.store.membership import MEMBERS
@@ -25,37 +26,40 @@ from service.store.tokens import TOKEN
 STATE_CHANNEL = "countersign_state"
 """LISTEN on it to hear the ids of change requests whose state changed."""
 LIVE_CVM_INDEX = "uq_change_requests_live_cvm"
+_COMMITTING = frozenset({State.REGISTERED, State.COMMITTED})
 _TELL = (func.pg_notify(STATE_CHANNEL, ChangeRequest.id),)
 
-_NOT_TOO_LATE = or_(ChangeRequest.cancel_requested_at.is_(None), ChangeRequest.commit_attempted_at.is_not(None))
-"""Condition that no cancel was accepted before the first commit attempt."""
+log = logging.getLogger(__name__)
 
 
 class TransitionRefused(Exception):
     """A step asked for an edge that the table does not name: a defect, not an input."""
 
 
-def record(database: Database, lease: Lease, facts: Facts) -> None:
+def record(database: Database, lease: Lease, facts: Facts, *, commits: bool = False) -> None:
     """Store facts of a leased change request now, without changing its state.
 
-    The first commit attempt is not stored once a cancel was accepted: the lease is given back for that instead.
+    An attempt that ``commits`` is not stored once its end was wished or a gate before it is closed: the lease is given
+    back for that instead.
 
     Raises:
-        LeaseLost: another worker took over, or a cancel came first; nothing was written.
+        LeaseLost: another worker took over, or the commit must not be attempted; nothing was written.
         CvmBusy: another live change request holds the CVM; nothing was written.
+        CvmBeingFreed: the same, but that one is about to end.
     """
-    first_attempt = "commit_attempted_at" in facts
-    conditions = (_NOT_TOO_LATE,) if first_attempt else ()
-    with _naming_the_holder(database, lease, facts), database.transaction() as session:
-        try:
-            _write(session, lease, columns(database, lease, facts), *conditions)
-        except LeaseLost:
-            cancelled = first_attempt and _give_back_if_cancelled(session, lease)
-            if not cancelled:
-                raise
-        else:
+    with _looking_at_the_holder(database, lease, facts), database.transaction() as session:
+        if not commits:
+            _write(session, lease, columns(database, lease, facts))
             return
-    raise LeaseLost("a cancel was asked for before the commit attempt")
+        conditions = gates.open_for(session, lease)
+        try:
+            if conditions is not None:
+                _write(session, lease, columns(database, lease, facts), *conditions)
+                return
+        except LeaseLost:
+            log.info("a commit was not attempted", extra={"row": str(lease.row_id)})
+        session.execute(update(ChangeRequest).where(held(lease)).values(**given_back(func.clock_timestamp())))
+    raise LeaseLost("the commit must not be attempted now, or another worker holds this change request")
 
 
 def publish(database: Database, lease: Lease, news: News, now: datetime) -> None:
@@ -80,24 +84,16 @@ def _tell(
         events.append(database, session, row, name=notice.value, actor=actor, now=now, extra=data)
 
 
-def _give_back_if_cancelled(session: Session, lease: Lease) -> bool:
-    asked = select(ChangeRequest.cancel_requested_at, ChangeRequest.commit_attempted_at).where(held(lease))
-    row = session.execute(asked.with_for_update(key_share=True)).one_or_none()
-    if row is None or row.cancel_requested_at is None or row.commit_attempted_at is not None:
-        return False
-    session.execute(update(ChangeRequest).where(held(lease)).values(**given_back(func.clock_timestamp())))
-    return True
-
-
 def apply(database: Database, lease: Lease, source: State, outcome: Outcome, now: datetime) -> None:
     """Turn an outcome into one transaction: state, event, outbox rows, proposal; and give the lease back.
 
     Raises:
         LeaseLost: another worker took over; nothing was written.
         CvmBusy: another live change request holds the CVM; nothing was written.
+        CvmBeingFreed: the same, but that one is about to end.
         TransitionRefused: the edge is not in the table.
     """
-    with _naming_the_holder(database, lease, outcome.facts), database.transaction() as session:
+    with _looking_at_the_holder(database, lease, outcome.facts), database.transaction() as session:
         if isinstance(outcome, Wait):
             _wait(database, session, lease, source, outcome, now)
         else:
@@ -148,12 +144,16 @@ def _advance(
         membership.approve(session, lease)
     elif source in MEMBERS and target not in MEMBERS:
         joined = membership.lock_joined(session, lease)
+    if source in _COMMITTING and target in TERMINAL:
+        gates.ring_after_end(session, lease)
     row = _write(session, lease, values, ChangeRequest.state == source.value, also=_TELL)
     if joined is not None:
         membership.leave(session, joined)
     actor, extra = Actor.system(SERVED_BY[source]), {"previous_state": source.value}
     events.append(database, session, row, name=target.value, actor=actor, now=now, extra=extra)
     _tell(database, session, row, source, outcome.notices, now)
+    if target is State.SUPERSEDED:
+        superseding.ring_successor(session, row)
     if freed is not None:
         inbound.settle(database, session, row.workspace_id, freed, now)
 
@@ -196,26 +196,13 @@ def _write(
 
 
 @contextmanager
-def _naming_the_holder(database: Database, lease: Lease, facts: Facts) -> Iterator[None]:
-    """Turn the index's no to a second live change request of a CVM into ``CvmBusy``."""
+def _looking_at_the_holder(database: Database, lease: Lease, facts: Facts) -> Iterator[None]:
+    """Turn the index's no to a second live change request of a CVM into ``CvmBusy`` or ``CvmBeingFreed``."""
     try:
         yield
     except IntegrityError as error:
         if not isinstance(error.orig, UniqueViolation) or error.orig.diag.constraint_name != LIVE_CVM_INDEX:
             raise
         with database.transaction() as session:
-            holder = _holder_of_cvm(session, str(lease.row_id), facts.get("vm_uuid"))
-        detail = f"change request {holder} of this CVM is live" if holder else "another one was live until just now"
-        raise CvmBusy(detail) from error
-
-
-def _holder_of_cvm(session: Session, request_id: str, vm_uuid: str | None) -> str | None:
-    workspace_id = select(ChangeRequest.workspace_id).where(ChangeRequest.id == request_id).scalar_subquery()
-    return session.scalar(
-        select(ChangeRequest.id).where(
-            ChangeRequest.workspace_id == workspace_id,
-            ChangeRequest.vm_uuid == vm_uuid,
-            ChangeRequest.id != request_id,
-            ChangeRequest.state.in_([state.value for state in HOLDS_CVM]),
-        )
-    )
+            meaning = superseding.on_collision(session, str(lease.row_id), facts.get("vm_uuid"))
+        raise meaning from error

@@ -30,10 +30,12 @@ _PLAIN: Final = [column for column in _TABLE.c if column.name not in _NO_SETTING
 
 @contextmanager
 def told(database: Database, session: Session, workspace_id: str, actor: Actor) -> Iterator[None]:
-    """Append an act about what the block changes of a workspace that the caller holds, or that it makes.
+    """Append an act about what the block changes of a workspace, or that it makes it.
 
+    The row of the workspace is locked, so that what others change meanwhile is not told as the actor's doing.
     Nothing is appended when everything is as before.
     """
+    session.execute(select(Workspace.id).where(Workspace.id == workspace_id).with_for_update(key_share=True))
     before = _settings(database, session, workspace_id)
     yield
     session.flush()

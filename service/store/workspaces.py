@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service.domain.actors import Actor
+from service.domain.gates import CommitPolicy
 from service.store.database import Database
 from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe, Workspace
@@ -28,6 +29,8 @@ class WorkspaceSpec:
     allow_without_approval: bool = False
     deadline_seconds: int = 30 * 86400
     run_deadline_seconds: int = 3600
+    commit_policy: CommitPolicy = CommitPolicy.AUTO
+    parallel_commits: int = 1
     webhooks: Sequence[tuple[str, SecretStr]] = ()
     phala_webhook_secrets: Sequence[SecretStr] = ()
 
@@ -65,6 +68,8 @@ def _write(database: Database, session: Session, workspace_id: str, spec: Worksp
         "allow_without_approval": spec.allow_without_approval,
         "deadline_seconds": spec.deadline_seconds,
         "run_deadline_seconds": spec.run_deadline_seconds,
+        "commit_policy": spec.commit_policy.value,
+        "parallel_commits": spec.parallel_commits,
     }
     statement = insert(Workspace).values(id=workspace_id, slug=spec.slug, **values)
     session.execute(statement.on_conflict_do_update(index_elements=["slug"], set_=values))

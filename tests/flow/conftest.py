@@ -23,7 +23,7 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 directory / "countersign",
                 world,
                 webhooks=[(receiver.url, secret)],
-                workspace={"allow_without_approval": True},
+                workspace={"allow_without_approval": True, "parallel_commits": 10},
                 keep_database=False,
             )
         )

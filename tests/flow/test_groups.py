@@ -62,16 +62,28 @@ def test_cancelling_the_last_one_withdraws_the_proposal(stack: Stack):
 
 
 @pytest.mark.fault(
-    "people", "Two people change one CVM", "the second fails with `cvm_busy` and the first one's id", "the first step"
+    "people",
+    "Two people change one CVM",
+    "the second is refused with `cvm_busy` and the first one's id, or takes its place if it asks to",
+    "at once, or the first step",
 )
-def test_a_second_request_for_a_busy_cvm_fails_and_names_the_first(stack: Stack):
-    cvm = stack.world.add_app().cvm_uuids[0]
+def test_a_second_request_for_a_busy_cvm_is_refused_or_takes_its_place(stack: Stack):
+    """Another name of the CVM is only known once Phala Cloud was asked."""
+    app = stack.world.add_app()
+    cvm, other_name = app.cvm_uuids[0], f"app_{app.address[2:].lower()}"
     first = stack.submit(cvm, compose("busy first"))
     stack.wait_for(first, "proposed")
 
-    second = stack.submit(cvm, compose("busy second"))
-
+    known = stack.post(cvm_id=cvm, patch={"docker_compose_file": compose("busy known")})
+    assert (known.status_code, known.json()["change_request"]["id"]) == (409, first)
+    second = stack.submit(other_name, compose("busy second"))
     failed = stack.wait_for(second, "failed")
     assert failed["reason"]["code"] == Reason.CVM_BUSY
     assert first in failed["reason"]["detail"]
     assert stack.get(first)["state"] == "proposed"
+
+    third = stack.submit(other_name, compose("busy third"), on_conflict="supersede")
+    superseded = stack.wait_for(first, "superseded")
+    assert (superseded["superseded_by"], superseded["reason"]["code"]) == (third, Reason.SUPERSEDED_BY_REQUEST)
+    stack.approve(third)
+    assert stack.wait_for(third, "completed")["supersedes"] == first

@@ -13,7 +13,7 @@ from service.domain.phala_facts import AppliedAtOnce, OperationStatus, Prepared
 from service.domain.prepares import TOKEN_LIFETIME, HeardPrepare
 from service.domain.reasons import Reason
 from service.domain.states import TERMINAL, State
-from service.store import inbound, leases, refreshing, requests
+from service.store import inbound, leases, refreshing, request_lists, requests
 from service.store.database import Database
 from service.store.inbound import Told
 from service.store.leases import LeaseKeeper
@@ -163,8 +163,8 @@ class World:
 
     def all_requests(self) -> list[str]:
         with self.database.transaction() as session:
-            filters = requests.Filters()
-            return [row.id for row in requests.listing(session, self.workspace, filters, before=None, limit=100)][::-1]
+            filters = request_lists.Filters()
+            return [row.id for row in request_lists.listing(session, self.workspace, filters, limit=100)][::-1]
 
     @contextmanager
     def phala_down(self) -> Iterator[None]:

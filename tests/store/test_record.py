@@ -90,7 +90,9 @@ class TestCancelAgainstCommit:
         with database.transaction() as session:
             session.get_one(ChangeRequest, request_id).cancel_requested_at = rows.NOW
         with pytest.raises(LeaseLost):
-            transitions.record(database, lease, Facts(commit_attempt_id="a1", commit_attempted_at=rows.NOW))
+            transitions.record(
+                database, lease, Facts(commit_attempt_id="a1", commit_attempted_at=rows.NOW), commits=True
+            )
         row = rows.read(database, ChangeRequest, request_id)
         assert (row.commit_attempt_id, row.commit_attempted_at) == (None, None)
         assert rows.is_due(database, ChangeRequest, request_id), "the wish is served at once"
@@ -104,5 +106,5 @@ class TestCancelAgainstCommit:
     def test_a_later_attempt_is_stored(self, database: Database, workspace: str):
         request_id = rows.change_request(database, workspace, State.REGISTERED, commit_attempted_at=rows.NOW)
         lease = rows.lease(database, ChangeRequest, request_id)
-        transitions.record(database, lease, Facts(commit_attempt_id="a2", commit_attempted_at=rows.NOW))
+        transitions.record(database, lease, Facts(commit_attempt_id="a2", commit_attempted_at=rows.NOW), commits=True)
         assert rows.read(database, ChangeRequest, request_id).commit_attempt_id == "a2"

@@ -12,19 +12,13 @@ from service.domain.errors import LeaseLost
 from service.domain.outcomes import Advance, Facts, Wait
 from service.domain.reasons import Reason
 from service.domain.states import TERMINAL, State
-from service.store import requests, transitions
+from service.store import request_lists, requests, transitions, wishes
 from service.store.changes import StateChanges
 from service.store.database import Database
-from service.store.requests import (
-    AlreadyEnded,
-    CommitStarted,
-    Filters,
-    NotAllowedHere,
-    PreparedUpdate,
-    Submission,
-    TokenAlreadySubmitted,
-)
+from service.store.request_lists import Filters, Place, Sort
+from service.store.requests import NotAllowedHere, PreparedUpdate, Submission, TokenAlreadySubmitted
 from service.store.tables import ChangeRequest, Event
+from service.store.wishes import AlreadyEnded, CommitStarted
 from tests.support import rows
 from tests.support.threads import holding, in_background, together, wait_until_blocked
 
@@ -49,7 +43,8 @@ def _listed(
     database: Database, workspace: str, before: str | None = None, limit: int = 100, **filters: Any
 ) -> list[str]:
     with database.transaction() as session:
-        found = requests.listing(session, workspace, Filters(**filters), before=before, limit=limit)
+        after = None if before is None else Place(Sort.NEWEST, before)
+        found = request_lists.listing(session, workspace, Filters(**filters), after=after, limit=limit)
         return [row.id for row in found]
 
 
@@ -110,7 +105,7 @@ class TestSubmit:
 
 class TestCancel:
     def _wish(self, database: Database, workspace: str, request_id: str) -> ChangeRequest | None:
-        return requests.wish_cancel(database, workspace, request_id, rows.NOW, rows.ACTOR)
+        return wishes.wish_cancel(database, workspace, request_id, rows.NOW, rows.ACTOR)
 
     @pytest.mark.parametrize(
         "state", [State.RECEIVED, State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED]
@@ -156,7 +151,9 @@ class TestCancel:
 
             def attempt(lease: transitions.Lease = lease) -> bool:
                 try:
-                    transitions.record(database, lease, Facts(commit_attempt_id="a", commit_attempted_at=rows.NOW))
+                    transitions.record(
+                        database, lease, Facts(commit_attempt_id="a", commit_attempted_at=rows.NOW), commits=True
+                    )
                 except LeaseLost:
                     return False
                 return True

@@ -79,6 +79,7 @@ class RecordingRequestIntents:
 
     def __init__(self, joins: Proposal | None = None) -> None:
         self.recorded: list[Facts] = []
+        self.committing: list[Facts] = []
         self.published: list[News] = []
         self.hearing = Hearing()
         self.joined: list[tuple[tuple[str, ...], str | None]] = []
@@ -86,10 +87,12 @@ class RecordingRequestIntents:
         self.error: Exception | None = None
         self._joins = joins
 
-    def record(self, facts: Facts) -> None:
+    def record(self, facts: Facts, *, commits: bool = False) -> None:
         if self.error is not None:
             raise self.error
         self.recorded.append(facts)
+        if commits:
+            self.committing.append(facts)
 
     def publish(self, news: News, now: datetime) -> None:
         if self.error is not None:

@@ -6,32 +6,30 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from service.api import cursors, refreshing, representation, submissions
-from service.api.bodies import REFRESH_EXAMPLES, SUBMIT_EXAMPLES, RefreshBody, SubmitBody
+from service.api import cursors, representation, submissions
+from service.api.bodies import SUBMIT_EXAMPLES, SubmitBody
+from service.api.cursors import REQUEST_ID
 from service.api.deps import Caller, ReadDep, RequestId, SubmitDep, known
 from service.api.description import example, failures
 from service.api.fields import Bytes32, CvmId
 from service.api.problems import (
-    ALREADY_ENDED,
     BODY_TOO_LARGE,
     CHAIN_NOT_CONFIGURED,
     COMMIT_STARTED,
+    CVM_BUSY,
     INVALID_REQUEST,
     MALFORMED_JSON,
     NOT_FOUND,
     NOT_PERMITTED,
-    NOTHING_PREPARED,
-    PREPARED_DIFFERS,
     TOKEN_ALREADY_SUBMITTED,
     TOO_MANY_WAITING,
     UNSUPPORTED_MEDIA_TYPE,
-    Problem,
 )
 from service.api.route import ApiRoute
 from service.api.schemas import ChangeRequestList, ChangeRequestOut, EventList
 from service.domain.states import TERMINAL, State
-from service.store import requests
-from service.store.requests import AlreadyEnded, CommitStarted, Filters
+from service.store import request_lists, requests
+from service.store.request_lists import Filters, Place, Sort
 
 router = APIRouter(prefix="/v1/change-requests", tags=["change requests"], route_class=ApiRoute)
 
@@ -62,9 +60,15 @@ class ListQuery(_Query):
     """Which change requests to list."""
 
     state: State | None = None
-    cvm_id: Annotated[CvmId | None, Field(description="As submitted, or the vm uuid")] = None
+    cvm_id: Annotated[CvmId | None, Field(description="As submitted, or its vm uuid or name")] = None
     compose_hash: Annotated[Bytes32 | None, Field(description="32 bytes hex, with or without 0x")] = None
     live: Annotated[bool | None, Field(description="Only those that have not ended, or only those that have")] = None
+    retry_of: Annotated[
+        str | None, Field(pattern=f"^{REQUEST_ID.pattern}$", description="Only those that try this one again")
+    ] = None
+    sort: Annotated[
+        Sort | None, Field(description="Order; a minus puts the newest first, as `-created_at` does if left out")
+    ] = None
     cursor: Annotated[str | None, Field(max_length=100, description="`next_cursor` of the page before")] = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
 
@@ -85,6 +89,8 @@ class EventsQuery(_Query):
         MALFORMED_JSON,
         NOT_PERMITTED,
         TOKEN_ALREADY_SUBMITTED,
+        CVM_BUSY,
+        COMMIT_STARTED,
         BODY_TOO_LARGE,
         UNSUPPORTED_MEDIA_TYPE,
         INVALID_REQUEST,
@@ -95,8 +101,7 @@ def submit(
     body: Annotated[SubmitBody, Body(openapi_examples=SUBMIT_EXAMPLES)], caller: SubmitDep, response: Response
 ) -> ChangeRequestOut:
     """Store a change of one CVM. It is prepared, proposed to the Safe's owners, and committed once they approved."""
-    asked = submissions.submission(body, caller.workspace_id, caller.parts.chains)
-    row = submissions.store(caller.parts, asked, caller.actor)
+    row = submissions.store(submissions.submission(body, caller), caller)
     response.headers["Location"] = caller.show.url(row.id)
     return caller.show.change_request(row, None)
 
@@ -104,23 +109,32 @@ def submit(
 @router.get(
     "",
     summary="List change requests",
-    responses=example(200, "ChangeRequests", "One page, newest first") | failures(INVALID_REQUEST),
+    responses=example(200, "ChangeRequests", "One page") | failures(INVALID_REQUEST),
 )
 def listing(query: Annotated[ListQuery, Query()], caller: ReadDep) -> ChangeRequestList:
-    """List the workspace's change requests, newest first."""
-    filters = Filters(query.state, query.cvm_id, query.compose_hash, query.live)
-    before = cursors.decode(query.cursor)
+    """List the workspace's change requests, newest first unless `sort` says otherwise."""
+    filters = Filters(query.state, query.cvm_id, query.compose_hash, query.live, query.retry_of)
+    after = cursors.request_place(query.cursor, query.sort)
+    sort = after.sort if after is not None else query.sort or Sort.NEWEST
     with caller.database.transaction() as session:
-        rows = requests.listing(session, caller.workspace_id, filters, before=before, limit=query.limit + 1)
+        rows = request_lists.listing(
+            session, caller.workspace_id, filters, sort=sort, after=after, limit=query.limit + 1
+        )
         page = rows[: query.limit]
         approvals = requests.approvals_of(session, page)
+    more = len(rows) > len(page)
     return ChangeRequestList(
         items=[caller.show.change_request(row, approvals.get(row.id)) for row in page],
-        next_cursor=cursors.encode(page[-1].id) if len(rows) > len(page) else None,
+        next_cursor=cursors.of_requests(Place.behind(page[-1], sort)) if more else None,
     )
 
 
-def _read(caller: Caller, request_id: str) -> ChangeRequestOut:
+def shown_now(caller: Caller, request_id: str) -> ChangeRequestOut:
+    """A change request as it is now.
+
+    Raises:
+        Problem: ``not_found``.
+    """
     with caller.database.transaction() as session:
         row = known(requests.get(session, caller.workspace_id, request_id))
         approvals = requests.approvals_of(session, [row])
@@ -138,11 +152,11 @@ def read(request_id: RequestId, query: Annotated[ReadQuery, Query()], caller: Re
 
     Give the `state` you know as well, so that no change between two reads is missed.
     """
-    shown = _read(caller, request_id)
+    shown = shown_now(caller, request_id)
     if query.wait == 0 or shown.state in TERMINAL or shown.state is not (query.state or shown.state):
         return shown
     caller.waiting.wait(request_id, from_state=shown.state.value, seconds=query.wait)
-    return _read(caller, request_id)
+    return shown_now(caller, request_id)
 
 
 @router.get(
@@ -154,59 +168,7 @@ def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller
     """List what happened, in order: the timeline, and the same data that webhooks carry."""
     with caller.database.transaction() as session:
         row = known(requests.get(session, caller.workspace_id, request_id))
-        found = requests.events_of(session, row, after=query.after, limit=query.limit)
+        found = request_lists.events_of(session, row, after=query.after, limit=query.limit)
     return EventList(
         items=[representation.event(event) for event in found], last_seq=found[-1].seq if found else query.after
     )
-
-
-@router.post(
-    "/{request_id}/cancel",
-    status_code=202,
-    summary="Cancel a change request",
-    responses=example(202, "ChangeRequest", "The wish is stored") | failures(NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
-)
-def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
-    """Ask to cancel. The state turns `cancelled` soon after; to ask twice changes nothing."""
-    shown = _read(caller, request_id)
-    try:
-        requests.wish_cancel(caller.database, caller.workspace_id, shown.id, caller.parts.clock.now(), caller.actor)
-    except CommitStarted:
-        raise Problem(COMMIT_STARTED, COMMIT_STARTED.meaning) from None
-    except AlreadyEnded:
-        raise Problem(ALREADY_ENDED, f"{ALREADY_ENDED.meaning} {ALREADY_ENDED.remedy}") from None
-    return _read(caller, request_id)
-
-
-@router.post(
-    "/{request_id}/refresh",
-    status_code=202,
-    summary="Ask for a fresh commit token, or hand one in",
-    responses=example(202, "ChangeRequest", "The wish is stored, or the token taken")
-    | failures(
-        MALFORMED_JSON,
-        NOT_FOUND,
-        PREPARED_DIFFERS,
-        NOTHING_PREPARED,
-        TOKEN_ALREADY_SUBMITTED,
-        COMMIT_STARTED,
-        ALREADY_ENDED,
-        BODY_TOO_LARGE,
-        UNSUPPORTED_MEDIA_TYPE,
-        INVALID_REQUEST,
-        CHAIN_NOT_CONFIGURED,
-    ),
-)
-def refresh(
-    request_id: RequestId,
-    caller: SubmitDep,
-    body: Annotated[RefreshBody | None, Body(openapi_examples=REFRESH_EXAMPLES)] = None,
-) -> ChangeRequestOut:
-    """Renew the commit token of an update: without a body the service prepares its patch again.
-
-    The approval stands: the compose hash must be the same.
-    """
-    shown = _read(caller, request_id)
-    prepared = body.prepared if body else None
-    refreshing.refresh(caller.parts, caller.workspace_id, shown.id, prepared, caller.actor)
-    return _read(caller, request_id)

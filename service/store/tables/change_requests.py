@@ -7,15 +7,16 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.domain.snapshots import (
-    Intake,
-)
+from service.domain.conflicts import OnConflict
+from service.domain.gates import CommitPolicy
+from service.domain.snapshots import Intake
 from service.domain.states import HOLDS_CVM, TERMINAL, State
 from service.store.columns import Base, Leased, one_of
 
 _TERMINAL = one_of("state", TERMINAL)
 _AFTER_PREPARE = one_of("state", frozenset({State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED}))
 _ON_CHAIN = one_of("state", frozenset({State.EXECUTED, State.REGISTERED}))
+_COMMITTING = one_of("state", frozenset({State.REGISTERED, State.COMMITTED}))
 
 
 class ChangeRequest(Leased, Base):
@@ -35,6 +36,13 @@ class ChangeRequest(Leased, Base):
     intake: Mapped[str]
     cvm_id: Mapped[str]
     title: Mapped[str | None]
+    change_reason: Mapped[str | None]
+    change_links: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    change_metadata: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("change_requests.id"))
+    on_conflict: Mapped[str] = mapped_column(server_default=text("'refuse'"))
+    supersedes: Mapped[str | None]
+    superseded_by: Mapped[str | None]
     patch: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     allow_without_approval: Mapped[bool] = mapped_column(server_default=text("false"))
     warnings: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
@@ -58,6 +66,11 @@ class ChangeRequest(Leased, Base):
     refresh_detail: Mapped[str | None]
     token_told: Mapped[int | None]
     deadline_told: Mapped[int | None]
+
+    commit_policy: Mapped[str | None]
+    not_before: Mapped[datetime | None]
+    released_at: Mapped[datetime | None]
+    released_by: Mapped[str | None]
 
     proposal_id: Mapped[str | None] = mapped_column(ForeignKey("proposals.id"))
     approvals_seen: Mapped[int] = mapped_column(server_default=text("0"))
@@ -87,6 +100,9 @@ class ChangeRequest(Leased, Base):
     __table_args__ = (
         CheckConstraint(one_of("state", State), name="state"),
         CheckConstraint(one_of("intake", Intake), name="intake"),
+        CheckConstraint(one_of("on_conflict", OnConflict), name="on_conflict"),
+        CheckConstraint(one_of("commit_policy", CommitPolicy), name="commit_policy"),
+        CheckConstraint("(released_at IS NULL) = (released_by IS NULL)", name="released_by_somebody"),
         CheckConstraint(f"({_TERMINAL}) = (due_at IS NULL)", name="live_is_due"),
         CheckConstraint("intake <> 'patch' OR patch IS NOT NULL", name="patch"),
         CheckConstraint(
@@ -116,7 +132,30 @@ class ChangeRequest(Leased, Base):
             unique=True,
             postgresql_where=text(one_of("state", HOLDS_CVM)),
         ),
+        Index(
+            "ix_change_requests_live_cvm_id",
+            "workspace_id",
+            "cvm_id",
+            postgresql_where=text(one_of("state", HOLDS_CVM)),
+        ),
         Index("ix_change_requests_workspace_id", "workspace_id", "id"),
+        Index("ix_change_requests_updated_at", "workspace_id", "updated_at", "id"),
+        Index("ix_change_requests_retry_of", "retry_of"),
+        Index(
+            "ix_change_requests_committing",
+            "workspace_id",
+            "chain_id",
+            "app_contract",
+            postgresql_where=text(_COMMITTING),
+        ),
+        Index(
+            "ix_change_requests_failed_updates",
+            "workspace_id",
+            "chain_id",
+            "app_contract",
+            "compose_hash",
+            postgresql_where=text("state = 'failed' AND correlation_id IS NOT NULL"),
+        ),
         Index("ix_change_requests_proposal_id", "proposal_id"),
         Index("ix_change_requests_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index(

@@ -5,7 +5,8 @@ from datetime import datetime
 from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, LargeBinary, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.store.columns import Base
+from service.domain.gates import CommitPolicy
+from service.store.columns import Base, one_of
 
 
 class Workspace(Base):
@@ -21,12 +22,22 @@ class Workspace(Base):
     allow_without_approval: Mapped[bool] = mapped_column(server_default=text("false"))
     deadline_seconds: Mapped[int] = mapped_column(server_default=text("2592000"))
     run_deadline_seconds: Mapped[int] = mapped_column(server_default=text("3600"))
+    commit_policy: Mapped[str] = mapped_column(server_default=text("'auto'"))
+    parallel_commits: Mapped[int] = mapped_column(server_default=text("1"))
+    commits_frozen_at: Mapped[datetime | None]
+    commits_frozen_by: Mapped[str | None]
+    commits_frozen_reason: Mapped[str | None]
     blocked_reason: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (
         CheckConstraint("deadline_seconds > 0", name="deadline"),
         CheckConstraint("run_deadline_seconds > 0", name="run_deadline"),
+        CheckConstraint(one_of("commit_policy", CommitPolicy), name="commit_policy"),
+        CheckConstraint("parallel_commits > 0", name="parallel_commits"),
+        CheckConstraint(
+            "num_nulls(commits_frozen_at, commits_frozen_by, commits_frozen_reason) IN (0, 3)", name="freeze"
+        ),
     )
 
 

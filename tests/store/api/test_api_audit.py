@@ -15,17 +15,22 @@ from service.store import audit
 from service.store.audit import Checked, Wanted
 from service.store.database import Database
 from service.store.tables import ApiKey, Event
-from tests.support import heard, rows
+from tests.support import heard, members, rows
 from tests.support.heard import SECRET
 from tests.support.routes import HOOK, HOOKS, ROUTES
 from tests.support.served_api import Api
 
 REQUESTS = "/v1/change-requests"
 KEYS = "/v1/api-keys"
+FREEZE = "/v1/workspace/freeze"
 ACTS: Mapping[tuple[str, str], tuple[dict[str, Any] | None, str]] = {
     ("POST", REQUESTS): (SUBMIT_PATCH, "change_request.received"),
     ("POST", f"{REQUESTS}/{{request_id}}/refresh"): (None, "change_request.refresh_requested"),
+    ("POST", f"{REQUESTS}/{{request_id}}/release"): (None, "change_request.released"),
+    ("POST", FREEZE): ({"reason": "an incident"}, "workspace.updated"),
+    ("DELETE", FREEZE): (None, "workspace.updated"),
     ("POST", f"{REQUESTS}/{{request_id}}/cancel"): (None, "change_request.cancel_requested"),
+    ("POST", f"{REQUESTS}/{{request_id}}/retry"): (None, "change_request.received"),
     ("POST", KEYS): ({"name": "CI", "scope": "read"}, "api_key.created"),
     ("POST", f"{KEYS}/{{key_id}}/rotate"): ({}, "api_key.rotated"),
     ("DELETE", f"{KEYS}/{{key_id}}"): (None, "api_key.revoked"),
@@ -56,6 +61,8 @@ def test_every_act_says_who_and_from_where(api: Api, database: Database, workspa
         answer = api.acme.request(method, template.format_map(made), json=body, headers=headers)
         assert answer.is_success, answer.text
         _note(made, event_type, answer)
+        if template.endswith("/cancel"):
+            members.move(database, made["request_id"], State.PREPARED, State.CANCELLED)  # as its step does
         event = _event(database, request_id)
         assert event.type == event_type
         assert event.actor == {"kind": "api_key", "id": key.id, "name": key.name, "owners": []}

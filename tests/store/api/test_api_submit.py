@@ -100,7 +100,8 @@ def test_members_on_which_the_sources_disagree_pass_with_a_warning(api: Api, dat
 def test_the_deadline_is_the_requests_or_the_workspaces(api: Api):
     short = submit(api.acme, {**SUBMIT_PATCH, "deadline_seconds": 3600})
     assert (short["created_at"], short["deadline_at"]) == ("2026-03-01T12:00:00Z", "2026-03-01T13:00:00Z")
-    assert submit(api.acme, SUBMIT_PATCH)["deadline_at"] == "2026-03-31T12:00:00Z"
+    default = submit(api.acme, {**SUBMIT_PATCH, "cvm_id": "another"})
+    assert default["deadline_at"] == "2026-03-31T12:00:00Z"
 
 
 def test_to_go_without_approval_must_be_permitted(api: Api, database: Database):

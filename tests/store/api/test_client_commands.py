@@ -82,6 +82,43 @@ def test_cancel_stores_the_wish(command: Command, database: Database, workspaces
     assert command.json("cancel", request_id)["cancel_requested_at"]
 
 
+def test_why_it_is_made_is_sent_and_shown(command: Command, tmp_path: Path):
+    (tmp_path / "compose.yml").write_text(COMPOSE)
+    why = ["--reason", "a leak", "--link", "https://ci.example/1", "--metadata", "a=b=c", "--metadata", "empty="]
+    when = ["--commit-policy", "hold", "--not-before", "2026-03-02T00:00:00Z"]
+    request = command.json("submit", "--cvm", "my-agent", "-c", str(tmp_path / "compose.yml"), *why, *when)
+    assert (request["change_reason"], request["change_links"]) == ("a leak", ["https://ci.example/1"])
+    assert request["metadata"] == {"a": "b=c", "empty": ""}
+    assert (request["commit_policy"], request["not_before"]) == ("hold", "2026-03-02T00:00:00Z")
+    shown = command.run("status", request["id"])[0]
+    assert all(line in shown for line in ("  why: a leak\n", "  see https://ci.example/1\n", "  a=b=c\n"))
+
+
+def test_a_conflict_is_told_and_may_be_won(command: Command, tmp_path: Path):
+    (tmp_path / "compose.yml").write_text(COMPOSE)
+    words = ["submit", "--cvm", "my-agent", "-c", str(tmp_path / "compose.yml")]
+    first = command.json(*words)["id"]
+    refused = command.run(*words, ends=exits.REFUSED)[1]
+    assert first in refused
+    assert "409 cvm_busy" in refused
+    assert command.json(*words, "--on-conflict", "supersede")["supersedes"] == first
+
+
+def test_retry_and_release(command: Command, database: Database, workspaces: dict[str, str]):
+    failed = rows.change_request(database, workspaces["acme"], State.FAILED)
+    again = command.json("retry", failed, "--deadline-seconds", "600")
+    assert again["retry_of"] == failed
+    assert command.json("list", "--retry-of", failed, "--sort", "updated_at")["items"] == [again]
+    held = rows.change_request(database, workspaces["acme"], State.REGISTERED, commit_policy="hold")
+    assert command.json("release", held)["released_by"].startswith("key_")
+
+
+def test_freeze_and_unfreeze(command: Command):
+    assert command.run("freeze", "--reason", "why")[0] == "commits are frozen since 2026-03-01T12:00:00Z: why\n"
+    assert command.json("freeze", "--reason", "an incident")["reason"] == "an incident"
+    assert command.run("unfreeze") == ("commits go on\n", "")
+
+
 def test_refresh_asks_for_a_fresh_token(command: Command, database: Database, workspaces: dict[str, str]):
     request_id = rows.change_request(database, workspaces["acme"], State.PREPARED)
     assert command.json("refresh", request_id)["token_refresh"]["requested_at"]

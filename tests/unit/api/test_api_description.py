@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from service.adapters.webhook_guard import WebhookGuard
 from service.api import problem_pages, problems
 from service.api.app import create_app
-from service.api.bodies import RefreshBody, SubmitBody
+from service.api.bodies import RefreshBody, RetryBody, SubmitBody
 from service.api.patch import PatchMembers
 from service.api.problems import MEDIA_TYPE, PROBLEMS, ProblemType
 from service.api.routers.api_keys import CreateKeyBody, RotateKeyBody
 from service.api.routers.change_requests import EventsQuery, ListQuery, ReadQuery
+from service.api.routers.freeze import FreezeBody
 from service.api.webhook_bodies import (
     CreateEndpointBody,
     DeliveriesQuery,
@@ -37,6 +38,8 @@ ROOT = Path(__file__).parents[3]
 BODIES: dict[str, type[BaseModel]] = {
     "POST /v1/change-requests": SubmitBody,
     "POST /v1/change-requests/{request_id}/refresh": RefreshBody,
+    "POST /v1/change-requests/{request_id}/retry": RetryBody,
+    "POST /v1/workspace/freeze": FreezeBody,
     "POST /v1/webhook-endpoints": CreateEndpointBody,
     "PATCH /v1/webhook-endpoints/{endpoint_id}": UpdateEndpointBody,
     "POST /v1/webhook-endpoints/{endpoint_id}/rotate-secret": RotateSecretBody,

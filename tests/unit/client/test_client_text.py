@@ -16,7 +16,10 @@ from service.cli import app
 from service.client import exits, text
 from service.domain.states import TERMINAL
 
-CLIENT = {"submit", "wait", "status", "list", "events", "refresh", "cancel"}
+CLIENT = {
+    *("submit", "wait", "status", "list", "events", "refresh", "cancel"),
+    *("retry", "release", "freeze", "unfreeze"),
+}
 PAGE = Path(__file__).resolve().parents[3] / "docs/command-line.md"
 
 

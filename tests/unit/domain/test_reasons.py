@@ -18,7 +18,7 @@ def test_an_answer_without_sense_leaves_a_write_unknown_and_is_tried_again() -> 
 
 def test_every_fault_says_whether_it_passes() -> None:
     retryable = {cls.__name__ for cls in _all(CountersignError) if cls.retryable}
-    assert retryable == {"Unreachable", "Nonsense", "StateUnavailable", "Busy", "NotVisibleYet"}
+    assert retryable == {"Unreachable", "Nonsense", "StateUnavailable", "Busy", "NotVisibleYet", "CvmBeingFreed"}
 
 
 def _all(cls: type[CountersignError]) -> set[type[CountersignError]]:

@@ -60,6 +60,7 @@ class TestTheLine:
         intents.error = None
         run(registered)
         assert intents.recorded == [{"commit_attempt_id": "attempt-2", "commit_attempted_at": NOW}]
+        assert intents.committing == intents.recorded
 
     def test_without_a_transaction_the_sentinel_is_sent(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
