@@ -3,10 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic import SecretStr
-from sqlalchemy import ScalarSelect, func, literal, or_, select, text
+from sqlalchemy import (
+    BigInteger,
+    ScalarSelect,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -16,11 +29,20 @@ from service.domain.gates import CommitPolicy
 from service.domain.snapshots import Intake, SafeTransactionKind
 from service.domain.states import HOLDS_CVM, State
 from service.store import events, superseding, tokens
-from service.store.database import Database
+from service.store.database import Database, Prepared, perform
 from service.store.tables import ChangeRequest, CommitToken, Proposal, SafeTransaction, Workspace
 
 _SECOND: Final = text("interval '1 second'")
-_HOLDS_CVM: Final = [state.value for state in HOLDS_CVM]
+_HOLDS_CVM: Final = sorted(state.value for state in HOLDS_CVM)
+_REQUESTS: Final = cast("Table", ChangeRequest.__table__)
+_OF_PREPARED: Final = (
+    "chain_id", "app_contract", "device_id", "compose_hash", "commit_token_sealed", "commit_token_fingerprint"
+)  # fmt: skip
+_OF_ALL: Final = (
+    "id", "workspace_id", "state", "state_entered_at", "intake", "cvm_id", "title", "change_reason", "change_links",
+    "change_metadata", "on_conflict", "commit_policy", "not_before", "retry_of", "patch", "allow_without_approval",
+    "warnings", "created_at", "updated_at",
+)  # fmt: skip
 
 
 class TokenAlreadySubmitted(Exception):
@@ -120,6 +142,41 @@ class Approval:
         return approvals[-1] if approvals else None
 
 
+def _met() -> ScalarSelect[Any]:
+    """Id of a live change request of the same CVM, as far as that is known without asking Phala Cloud."""
+    other = aliased(ChangeRequest)
+    # Where no UUID was told the second is null, which is no match.
+    same = or_(other.cvm_id == bindparam("cvm_id"), other.vm_uuid == bindparam("told_vm_uuid", type_=Text))
+    # One whose end is wished is no obstacle: its successor waits for that.
+    stays = (other.cancel_requested_at.is_(None), other.superseded_by.is_(None))
+    # In plain words: the planner would not know a parameter's value, and whether the index of live ones serves.
+    holds = other.state.in_([literal_column(f"'{state}'") for state in _HOLDS_CVM])
+    of_cvm = (other.workspace_id == bindparam("workspace_id"), holds, same)
+    return select(other.id).where(*of_cvm, *stays).limit(1).scalar_subquery()
+
+
+def _inserting() -> Prepared:
+    """Store a change request and tell its row, in the order of its table's columns."""
+    default = select(Workspace.deadline_seconds).where(Workspace.id == bindparam("workspace_id")).scalar_subquery()
+    seconds = func.coalesce(bindparam("deadline_seconds", type_=BigInteger), default)
+    computed = {
+        "supersedes": _met(),
+        "deadline_at": bindparam("created_at", type_=_REQUESTS.c.created_at.type) + seconds * _SECOND,
+        "due_at": func.now(),
+    }
+    given = {name: bindparam(name, type_=_REQUESTS.c[name].type) for name in (*_OF_ALL, *_OF_PREPARED)}
+    return Prepared.of(insert(_REQUESTS).values(**given, **computed).returning(*_REQUESTS.c))
+
+
+_INSERT: Final = _inserting()
+
+
+def _insert(session: Session, values: Mapping[str, Any]) -> ChangeRequest:
+    """Store a change request; its row, which the session does not know."""
+    (stored,) = perform(session, _INSERT, values)
+    return ChangeRequest(**dict(zip(_REQUESTS.c.keys(), stored, strict=True)))
+
+
 def submit(database: Database, submission: Submission, now: datetime, actor: Actor) -> ChangeRequest:
     """Store a change request in ``received``, with its first event.
 
@@ -133,18 +190,14 @@ def submit(database: Database, submission: Submission, now: datetime, actor: Act
     try:
         with database.transaction() as session:
             _check_permitted(session, submission)
-            row = ChangeRequest(**_values(database, request_id, submission, now))
-            session.add(row)
+            row = _insert(session, _values(database, request_id, submission, now))
             if submission.prepared is not None:
-                session.flush()
                 _hold(database, session, row, submission.prepared)
-            # Both rows are written by the flush of this, the request with the number of its first event.
-            events.append(database, session, row, name=State.RECEIVED.value, actor=actor, now=now)
-            session.refresh(row)  # what the database filled in
             if row.not_before is not None and row.not_before >= row.deadline_at:
                 raise NeverInTime
             if row.supersedes is not None:
                 _take_place(session, row, submission.on_conflict)
+            events.append(database, session, row, name=State.RECEIVED.value, actor=actor, now=now)
     except IntegrityError as error:
         if "commit_token_fingerprint" in str(error.orig):
             with database.transaction() as session:
@@ -176,19 +229,9 @@ def _take_place(session: Session, row: ChangeRequest, on_conflict: OnConflict) -
         return
     if session.scalar(select(ChangeRequest.state).where(ChangeRequest.id == older)) in _HOLDS_CVM:
         raise CvmHeld(older, commits=True)
-    row.supersedes = None  # it ended or committed this moment
-
-
-def _met(submission: Submission) -> ScalarSelect[Any]:
-    """Id of a live change request of the same CVM, as far as that is known without asking Phala Cloud."""
-    other = aliased(ChangeRequest)
-    same = other.cvm_id == submission.cvm_id
-    if submission.vm_uuid is not None:
-        same = or_(same, other.vm_uuid == submission.vm_uuid)
-    # One whose end is wished is no obstacle: its successor waits for that.
-    stays = (other.cancel_requested_at.is_(None), other.superseded_by.is_(None))
-    of_cvm = (other.workspace_id == submission.workspace_id, other.state.in_(_HOLDS_CVM), same)
-    return select(other.id).where(*of_cvm, *stays).limit(1).scalar_subquery()
+    # It ended or committed this moment.
+    session.execute(update(ChangeRequest).where(ChangeRequest.id == row.id).values(supersedes=None))
+    row.supersedes = None
 
 
 def _hold(database: Database, session: Session, row: ChangeRequest, prepared: PreparedUpdate) -> None:
@@ -214,8 +257,6 @@ def holder_of_token(database: Database, session: Session, workspace_id: str, tok
 
 
 def _values(database: Database, request_id: str, submission: Submission, now: datetime) -> dict[str, Any]:
-    default = select(Workspace.deadline_seconds).where(Workspace.id == submission.workspace_id).scalar_subquery()
-    seconds = default if submission.deadline_seconds is None else literal(submission.deadline_seconds)
     values: dict[str, Any] = {
         "id": request_id,
         "workspace_id": submission.workspace_id,
@@ -228,19 +269,17 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
         "change_links": list(submission.change_links),
         "change_metadata": dict(submission.change_metadata),
         "on_conflict": submission.on_conflict.value,
-        "supersedes": _met(submission),
         "commit_policy": _own_policy(submission),
         "not_before": submission.not_before,
         "retry_of": submission.retry_of,
         "patch": submission.patch,
         "allow_without_approval": submission.allow_without_approval,
         "warnings": list(submission.warnings),
-        "deadline_at": literal(now) + seconds * _SECOND,
-        "due_at": func.now(),
+        "deadline_seconds": submission.deadline_seconds,
+        "told_vm_uuid": submission.vm_uuid,
         "created_at": now,
         "updated_at": now,
-        "last_event_seq": 0,
-        "last_chained_seq": 0,
+        **dict.fromkeys(_OF_PREPARED),
     }
     prepared = submission.prepared
     if prepared is not None:
