@@ -102,8 +102,12 @@ class Chain(Protocol):
     def chain_id(self) -> int:
         """EIP-155 chain id."""
 
-    def view(self, also: int | None = None) -> ChainView:
-        """Head and final block, by the chain's finality setting; the block at one more height for the same price."""
+    def view(self, also: int | None = None, logs_above: int | None = None) -> ChainView:
+        """Head and final block, by the chain's finality setting.
+
+        The block at one more height comes for the same price, and mostly what ``facts`` tells from above a height up
+        to the head.
+        """
 
     def block(self, number: int) -> Block | None:
         """The canonical block at a height, ``None`` above the head."""

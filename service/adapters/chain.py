@@ -84,15 +84,16 @@ class JsonRpcChain:
         """
         return self._endpoints.served_chain_id()
 
-    def view(self, also: int | None = None) -> ChainView:
+    def view(self, also: int | None = None, logs_above: int | None = None) -> ChainView:
         """Head and final block, in one HTTP request per endpoint where the head moved as far as it did the last time.
 
         With several endpoints they are the highest that as many as must agree have in their chain.
 
         Args:
             also: one more height to tell the block of, unless it lies above the head.
+            logs_above: a height from above which to tell the allowlist logs, if the head is where it is guessed to be.
         """
-        return self._heads.view(also)
+        return self._heads.view(also, logs_above)
 
     def block(self, number: int) -> Block | None:
         """The canonical block at a height, ``None`` above the head."""

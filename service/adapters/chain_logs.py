@@ -1,7 +1,7 @@
 """Logs of a range of blocks: from one endpoint in pieces, or those of allowlists from several together."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ from service.adapters.rpc_faults import lacks_state, range_named, too_wide
 from service.domain.chain import TOPICS, ChainFact
 from service.domain.errors import StateUnavailable
 
-_TOPICS: Final = sorted(TOPICS)
+_WANTED: Final[Mapping[str, object]] = {"topics": [sorted(TOPICS)]}
 
 
 def read_logs(endpoint: RpcEndpoint, first: int, last: int) -> Sequence[ChainFact]:
@@ -22,10 +22,28 @@ def read_logs(endpoint: RpcEndpoint, first: int, last: int) -> Sequence[ChainFac
         Unreachable: it does not give even one block, or fails otherwise.
     """
     found: list[ChainFact] = []
-    for piece in in_pieces(endpoint, first, last, {"topics": [_TOPICS]}):
-        with endpoint.shapes():
-            found.extend(facts_of(piece.logs, piece.first, piece.last))
+    for piece in in_pieces(endpoint, first, last, _WANTED):
+        found.extend(facts_between(endpoint, piece.logs, piece.first, piece.last))
     return found
+
+
+def logs_between(first: int, last: int) -> Call:
+    """The call for those logs, as one piece."""
+    return _logs_call(first, last, _WANTED)
+
+
+def facts_between(endpoint: RpcEndpoint, logs: object, first: int, last: int) -> Sequence[ChainFact]:
+    """What an endpoint answered to it.
+
+    Raises:
+        Nonsense: something else.
+    """
+    with endpoint.shapes():
+        return facts_of(logs, first, last)
+
+
+def _logs_call(first: int, last: int, wanted: Mapping[str, object]) -> Call:
+    return Call("eth_getLogs", [{"fromBlock": hex(first), "toBlock": hex(last), **wanted}])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +55,7 @@ class Piece:
     logs: object
 
 
-def in_pieces(endpoint: RpcEndpoint, first: int, last: int, wanted: dict[str, object]) -> Iterator[Piece]:
+def in_pieces(endpoint: RpcEndpoint, first: int, last: int, wanted: Mapping[str, object]) -> Iterator[Piece]:
     """Ask for the logs between two heights, both included, in ranges that the endpoint takes.
 
     Args:
@@ -54,8 +72,7 @@ def in_pieces(endpoint: RpcEndpoint, first: int, last: int, wanted: dict[str, ob
     while start <= last:
         size = endpoint.ranges.size(last - start + 1)
         end = start + size - 1
-        query = {"fromBlock": hex(start), "toBlock": hex(end), **wanted}
-        (result,) = endpoint.batch(Call("eth_getLogs", [query]))
+        (result,) = endpoint.batch(_logs_call(start, end, wanted))
         if not isinstance(result, RpcFault):
             yield Piece(start, end, result)
             endpoint.ranges.took(size)

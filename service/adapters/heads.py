@@ -1,10 +1,11 @@
-"""Head and final block of a chain, in one HTTP request per endpoint on most ticks."""
+"""Head and final block of a chain, and its newest logs, in one HTTP request per endpoint on most ticks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from service.adapters.chain_shapes import block_of
+from service.adapters.early_logs import EarlyLogs
 from service.adapters.endpoints import RpcEndpoints
 from service.adapters.jsonrpc import Call, Result, RpcEndpoint, RpcFault
 from service.adapters.polls import Answers
@@ -32,9 +33,16 @@ class _Sight:
 
 
 class _Doubts:
-    """What one view has to remember of its questions: the faults, and how long the slowest of them took."""
+    """What one view has to remember of its questions.
+
+    Attributes:
+        answered: the endpoints that told their heads.
+        faults: of those that did not answer.
+        seconds: how long the slowest question took.
+    """
 
     def __init__(self) -> None:
+        self.answered: list[RpcEndpoint] = []
         self.faults: list[CountersignError] = []
         self.seconds = _MOST_SECONDS
 
@@ -55,20 +63,23 @@ class Heads:
         self._seen: ChainView | None = None
         self._stride = 1
 
-    def view(self, also: int | None = None) -> ChainView:
+    def view(self, also: int | None = None, logs_above: int | None = None) -> ChainView:
         """Head and final block: the highest that as many endpoints as must agree have in their chain.
 
         So neither one that lags nor one that boasts decides.
 
         Args:
             also: one more height to tell the block of, unless it lies above the head, and as many agree.
+            logs_above: a height from above which to tell the allowlist logs, if the head moved as far as the last time.
         """
         seen = self._seen
         doubts = _Doubts()
+        early = EarlyLogs(logs_above, None if seen is None else seen.head.number + self._stride)
         if isinstance(self._finality, Confirmations):
-            view = self._view_by_depth(self._finality.blocks, also, seen, doubts)
+            view = self._view_by_depth(self._finality.blocks, also, seen, doubts, early)
         else:
-            view = self._view_by_tag(str(self._finality), also, doubts)
+            view = self._view_by_tag(str(self._finality), also, doubts, early)
+        view = replace(view, facts=early.up_to(view.head, doubts.answered))
         if seen is not None and view.head.number > seen.head.number:
             self._stride = view.head.number - seen.head.number
         self._seen = view
@@ -83,17 +94,19 @@ class Heads:
 
         return self._endpoints.agreed(ask)
 
-    def _view_by_tag(self, tag: str, also: int | None, doubts: _Doubts) -> ChainView:
+    def _view_by_tag(self, tag: str, also: int | None, doubts: _Doubts, early: EarlyLogs) -> ChainView:
         lower = () if also is None else (also,)
 
         def ask(endpoint: RpcEndpoint) -> ChainView:
-            head, final, *told = endpoint.batch(_by("latest"), _by(tag), *(_by(hex(number)) for number in lower))
+            blocks = (_by("latest"), _by(tag), *(_by(hex(number)) for number in lower))
+            head, final, *told = _with_logs(endpoint, blocks, early)
             view = ChainView(_some_block(endpoint, head), _some_block(endpoint, final))
             if view.final.number > view.head.number:
                 raise endpoint.nonsense("a final block above its head")
             return replace(view, also=_told_below(endpoint, view.head, lower, told).get(also or 0))
 
         answers = self._endpoints.each(ask)
+        doubts.answered = [endpoint for endpoint, _ in answers.given]
         views = [view for _, view in answers.given]
         if len(views) >= self._endpoints.agreement and views.count(views[0]) == len(views):
             return views[0]
@@ -108,17 +121,20 @@ class Heads:
             raise self._endpoints.undecided(doubts.faults)
         return ChainView(head, final, self._known(also, head, sights))
 
-    def _view_by_depth(self, depth: int, also: int | None, seen: ChainView | None, doubts: _Doubts) -> ChainView:
+    def _view_by_depth(
+        self, depth: int, also: int | None, seen: ChainView | None, doubts: _Doubts, early: EarlyLogs
+    ) -> ChainView:
         """Ask for the head together with the block that is final if the head moved as far as the last time."""
         guess = None if seen is None else max(0, seen.head.number + self._stride - depth)
         lower = [number for number in (guess, also) if number is not None]
 
         def ask(endpoint: RpcEndpoint) -> _Sight:
-            head, *told = endpoint.batch(_by("latest"), *(_by(hex(number)) for number in lower))
+            head, *told = _with_logs(endpoint, (_by("latest"), *(_by(hex(number)) for number in lower)), early)
             top = _some_block(endpoint, head)
             return _Sight(endpoint, top, {top.number: top} | _told_below(endpoint, top, lower, told))
 
         answers = self._endpoints.each(ask)
+        doubts.answered = [endpoint for endpoint, _ in answers.given]
         doubts.note(answers)
         sights = [sight for _, sight in answers.given]
         for head in self._tops(sights, doubts):
@@ -203,6 +219,16 @@ def _most_frequent(height: int, sights: Sequence[_Sight]) -> tuple[Block | None,
 
 def _by(which: str) -> Call:
     return Call("eth_getBlockByNumber", [which, False])
+
+
+def _with_logs(endpoint: RpcEndpoint, blocks: tuple[Call, ...], early: EarlyLogs) -> list[Result]:
+    """Ask for blocks, and in the same request for the logs; the answers about the blocks."""
+    logs = early.calls(endpoint)
+    results = endpoint.batch(*blocks, *logs)
+    early.take(endpoint, results[len(blocks) :])
+    if logs and all(isinstance(result, RpcFault) for result in results):  # the logs may have been too much for it
+        return endpoint.batch(*blocks)
+    return results[: len(blocks)]
 
 
 def _told_below(endpoint: RpcEndpoint, top: Block, numbers: Sequence[int], told: Sequence[Result]) -> dict[int, Block]:

@@ -4,7 +4,7 @@ Event topics of DstackApp: nothing is indexed, the value is the log's data.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -47,11 +47,14 @@ class ChainView:
 
     Attributes:
         also: the canonical block at the height that was asked about besides, ``None`` when that is not known from here.
+        facts: the allowlist logs up to the head from the height that was asked about on, in the order of the chain;
+            ``None`` when they did not come with the rest.
     """
 
     head: Block
     final: Block
     also: Block | None = None
+    facts: Sequence["ChainFact"] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

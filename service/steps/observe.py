@@ -38,11 +38,13 @@ def observe(chain: Chain, cursor: Cursor | None, known: Sequence[ChainFact], max
     Raises:
         CountersignError: a retryable fault; nothing is lost, the cursor did not move.
     """
-    view = chain.view(_looked_at_soon(cursor))
+    view = chain.view(_looked_at_soon(cursor), None if cursor is None else _read_again_above(cursor))
     start, detail = (Cursor(view.final), None) if cursor is None else _standing(chain, cursor, view)
     below = _read_again_above(start)
     last = min(view.head.number, below + max_range * MAX_RANGES)
-    facts = tuple(_scan(chain, below + 1, last, max_range))
+    facts = _came_along(cursor, view, below, last)
+    if facts is None:
+        facts = tuple(_scan(chain, below + 1, last, max_range))
     moved = _moved(chain, start, view, last)
     behind = max(0, view.final.number - moved.read)
     gap = max(start.gap or 0, view.final.number - start.read) if behind else None
@@ -79,6 +81,13 @@ def _standing(chain: Chain, cursor: Cursor, view: ChainView) -> tuple[Cursor, st
 
 def _read_again_above(start: Cursor) -> int:
     return max(start.block.number, start.read - READ_AGAIN)
+
+
+def _came_along(cursor: Cursor | None, view: ChainView, below: int, last: int) -> tuple[ChainFact, ...] | None:
+    """The logs that came with the view, if they are all that are to be read."""
+    if view.facts is None or cursor is None or below < _read_again_above(cursor) or last < view.head.number:
+        return None
+    return tuple(fact for fact in view.facts if fact.block.number > below)
 
 
 def _scan(chain: Chain, first: int, last: int, max_range: int) -> list[ChainFact]:

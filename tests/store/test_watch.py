@@ -46,7 +46,7 @@ class _Hanging(FakeChain):
         self.asked = threading.Event()
         self.over = threading.Event()
 
-    def view(self, also: int | None = None) -> ChainView:  # noqa: ARG002 - as the port has it
+    def view(self, also: int | None = None, logs_above: int | None = None) -> ChainView:  # noqa: ARG002 - as the port has it
         self.asked.set()
         self.over.wait(60)
         raise Unreachable("no answer in time", reason=Reason.RPC_UNREACHABLE)

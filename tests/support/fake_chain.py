@@ -43,6 +43,8 @@ class FakeChain(Faulty):
         """Why calls of an app contract revert, whoever sends them."""
         self.lag = 0
         """How many blocks the node that tells the head is behind the others."""
+        self.tells_logs = False
+        """Whether logs come with the head, as they do where it is where it was guessed to be."""
         self._blocks: list[_MinedBlock] = []
         self._fork = 0
         self.mine(empty=10)
@@ -103,12 +105,13 @@ class FakeChain(Faulty):
 
     # the port
 
-    def view(self, also: int | None = None) -> ChainView:
+    def view(self, also: int | None = None, logs_above: int | None = None) -> ChainView:
         def effect() -> ChainView:
             newest = len(self._blocks) - 1
             head, final = self._blocks[newest - self.lag].block, self._blocks[max(0, newest - self.depth)].block
             below = self._blocks[also].block if also is not None and also <= head.number else None
-            return ChainView(head, final, below)
+            guessed = self.tells_logs and logs_above is not None
+            return ChainView(head, final, below, self._facts(logs_above + 1, head.number) if guessed else None)
 
         return self._call("view", effect)
 
@@ -116,10 +119,10 @@ class FakeChain(Faulty):
         return self._call("block", lambda: self._blocks[number].block if number < len(self._blocks) else None)
 
     def facts(self, first: int, last: int) -> Sequence[ChainFact]:
-        def effect() -> Sequence[ChainFact]:
-            return [fact for mined in self._blocks[first : last + 1] for fact in mined.facts]
+        return self._call("facts", lambda: self._facts(first, last))
 
-        return self._call("facts", effect)
+    def _facts(self, first: int, last: int) -> Sequence[ChainFact]:
+        return [fact for mined in self._blocks[first : last + 1] for fact in mined.facts]
 
     def allowed(self, app_contract: str, compose_hash: str, device_id: str, at: Block) -> Allowed:
         return self._call("allowed", lambda: self._allowed(app_contract, compose_hash, device_id, at))

@@ -47,6 +47,31 @@ def test_a_block_without_news_costs_one_view_and_one_request_for_logs(chain: Fak
     assert seen.cursor == replace(cursor, read_to=seen.view.final.number)
 
 
+def test_logs_that_came_with_the_head_are_not_asked_for_again(chain: FakeChain) -> None:
+    cursor = cursor_at(chain, chain.view().final.number)
+    fact = approve(chain)
+    chain.tells_logs = True
+
+    seen = observe(chain, cursor, ())
+
+    assert chain.calls == ["view"]
+    assert seen.facts == (fact,)
+
+
+def test_logs_that_came_with_the_head_do_not_do_where_more_is_to_be_read(chain: FakeChain) -> None:
+    """They were asked for above the cursor, which then turned out to have vanished."""
+    lost = Cursor(Block(chain.view().final.number, "0x" + "ee" * 32))
+    fact = approve(chain)
+    chain.mine(empty=CURSOR_STRIDE)
+    chain.tells_logs = True
+    chain.calls.clear()
+
+    seen = observe(chain, lost, ())
+
+    assert "facts" in chain.calls
+    assert fact in seen.facts
+
+
 class Ranges(FakeChain):
     """Remembers which heights were asked for logs."""
 
