@@ -14,7 +14,7 @@ from service.api import handlers
 from service.api.admission import Admission
 from service.api.description import DESCRIPTION, OPEN, DescribedApi
 from service.api.middleware import BodyLimit, RequestIds
-from service.api.routers import api_keys, chains, change_requests, events, hooks, probes, webhook_endpoints
+from service.api.routers import api_keys, chains, change_requests, events, hooks, probes, webhook_endpoints, workspace
 from service.api.waiting import MOST_WAITING, WaitingRoom
 from service.store.changes import StateChanges
 from service.store.health import UNAVAILABLE
@@ -48,6 +48,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         events.router,
         api_keys.router,
         chains.router,
+        workspace.router,
         hooks.router,
     )
     app.state.routes = [*app.routes, *probes.router.routes, *(route for router in routers for route in router.routes)]

@@ -7,9 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from service.api import examples
 from service.api.fields import AppAddress, Bytes32, CommitToken, CvmId, Line
 from service.api.patch import Patch
-
-SHORTEST_DEADLINE: Final = 60
-LONGEST_DEADLINE: Final = 90 * 86_400
+from service.domain.workspaces import LONGEST_DEADLINE, SHORTEST_DEADLINE
 
 ChainId = Annotated[int, Field(gt=0, le=2**63 - 1)]
 

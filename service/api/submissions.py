@@ -24,7 +24,9 @@ from service.wiring import ApiParts, ChainLinks
 _NO_CVM: Final = "is required with patch: name the CVM to change"
 
 
-def submission(body: SubmitBody, workspace_id: str, chains: Mapping[int, ChainLinks]) -> Submission:
+def submission(
+    body: SubmitBody, workspace_id: str, chains: Mapping[int, ChainLinks], *, submitted_by: str | None = None
+) -> Submission:
     """What the store is asked to keep.
 
     Raises:
@@ -42,6 +44,7 @@ def submission(body: SubmitBody, workspace_id: str, chains: Mapping[int, ChainLi
         allow_without_approval=body.allow_without_approval,
         warnings=warnings_about(patch or {}),
         deadline_seconds=body.deadline_seconds,
+        submitted_by=submitted_by,
     )
 
 

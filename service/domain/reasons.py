@@ -53,9 +53,13 @@ class Reason(StrEnum):
     WAITING_FOR_EXTERNAL_APPROVAL = "waiting_for_external_approval"
     WAITING_FOR_FINALITY = "waiting_for_finality"
     WAITING_FOR_CVM = "waiting_for_cvm"
+    WORKSPACE_BLOCKED = "workspace_blocked"
     SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - a public reason code, no secret
     INTERNAL_ERROR = "internal_error"
 
+
+BLOCKS_WORKSPACE = frozenset({Reason.PHALA_UNAUTHORIZED, Reason.APP_OWNER_NO_SAFE, Reason.PROPOSER_NOT_DELEGATE})
+"""What only the workspace can repair, so that its change requests wait for it."""
 
 ADVICE: dict[Reason, str] = {
     Reason.CVM_NOT_FOUND: "Check cvm_id, and that the workspace's Phala API key can see this CVM.",
@@ -137,6 +141,7 @@ ADVICE: dict[Reason, str] = {
     ),
     Reason.WAITING_FOR_FINALITY: "Nothing to do: the approval is mined and becomes final after some blocks.",
     Reason.WAITING_FOR_CVM: "Nothing to do: the CVM restarts on the approved hash.",
+    Reason.WORKSPACE_BLOCKED: "The operator blocked the workspace: read reason.detail, and ask them.",
     Reason.SECRET_UNREADABLE: (
         "The operator puts the key that sealed it back into COUNTERSIGN_ENCRYPTION_KEYS and restarts the workers."
     ),

@@ -5,13 +5,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import SecretStr
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from service.domain.api_keys import RANDOM_BYTES, Scope, digest, hint, mint
+from service.domain.workspaces import DEFAULT_POLICY, Act, Policy
 from service.store.database import Database
 from service.store.locks import lock_name
 from service.store.tables import ApiKey, Workspace
@@ -20,7 +21,9 @@ MOST_LIVE: Final = 100
 """Keys of a workspace that work at the same time."""
 
 _FIND = text("""
-    SELECT k.id, k.digest, k.workspace_id, w.slug, k.scope FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id
+    SELECT k.id, k.digest, k.workspace_id, w.slug, k.scope, w.submit_scope, w.cancel_scope, w.release_scope,
+        w.cancel_own_only, w.blocked_reason
+    FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id
     WHERE k.digest = :digest AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
 """)
 _WITH_SLUG = select(Workspace.slug, ApiKey).join(Workspace, Workspace.id == ApiKey.workspace_id)
@@ -49,12 +52,18 @@ class TooManyKeys(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a key that works."""
+    """Who holds a key that works, and what holds for its workspace.
+
+    Attributes:
+        blocked: the operator's words while they hold its work.
+    """
 
     key_id: str
     workspace_id: str
     workspace: str
     scope: Scope
+    policy: Policy = DEFAULT_POLICY
+    blocked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,26 @@ def find(database: Database, key: str) -> Holder | None:
         row = session.execute(_FIND, {"digest": presented}).one_or_none()
     if row is None or not hmac.compare_digest(bytes(row.digest), presented):
         return None
-    return Holder(row.id, row.workspace_id, row.slug, Scope(row.scope))
+    return Holder(row.id, row.workspace_id, row.slug, Scope(row.scope), policy_of(row), row.blocked_reason)
+
+
+class PolicyColumns(Protocol):
+    """A row that has the columns of a policy."""
+
+    submit_scope: Any
+    cancel_scope: Any
+    release_scope: Any
+    cancel_own_only: Any
+
+
+def policy_of(row: PolicyColumns) -> Policy:
+    """The policy in a row."""
+    least = {
+        Act.SUBMIT: Scope(row.submit_scope),
+        Act.CANCEL: Scope(row.cancel_scope),
+        Act.RELEASE: Scope(row.release_scope),
+    }
+    return Policy(least, row.cancel_own_only)
 
 
 def get(session: Session, workspace_id: str, key_id: str) -> ApiKey | None:
@@ -162,6 +190,15 @@ def rotate(
         ends = func.least(ApiKey.expires_at, func.now() + overlap)  # least() passes over null
         session.execute(update(ApiKey).where(ApiKey.id == old.id).values(expires_at=ends))
         return made
+
+
+def is_successor(session: Session, key_id: str, of: str) -> bool:
+    """Whether a key is another one, or replaces it, directly or over others."""
+    if key_id == of:
+        return True
+    line = select(ApiKey.replaces).where(ApiKey.id == key_id).cte("line", recursive=True)
+    line = line.union(select(ApiKey.replaces).where(ApiKey.id == line.c.replaces))
+    return session.scalar(select(line.c.replaces).where(line.c.replaces == of)) is not None
 
 
 def used(database: Database, key_id: str) -> None:

@@ -66,6 +66,7 @@ class Submission:
     allow_without_approval: bool
     warnings: Sequence[str]
     deadline_seconds: int | None
+    submitted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
         "intake": Intake.PATCH.value if submission.prepared is None else Intake.PREPARED.value,
         "cvm_id": submission.cvm_id,
         "title": submission.title,
+        "submitted_by": submission.submitted_by,
         "patch": submission.patch,
         "allow_without_approval": submission.allow_without_approval,
         "warnings": list(submission.warnings),

@@ -14,7 +14,7 @@ from service.store.sealing import Sealer, SealingError
 from service.store.tables import ChangeRequest, IdempotentAnswer, InboundEvent, WebhookEndpoint, Workspace
 from service.store.tokens import TOKEN
 from service.store.webhook_endpoints import WEBHOOK_SECRET
-from service.store.workspaces import PHALA_KEY, PHALA_SECRET
+from service.store.workspace_settings import PHALA_KEY, PHALA_SECRET
 
 _BATCH = 100
 

@@ -84,17 +84,19 @@ def workspace_policy(session: Session, workspace_id: str) -> domain.WorkspacePol
         select(
             tables.Workspace.allow_without_approval,
             tables.Workspace.run_deadline_seconds,
+            tables.Workspace.blocked_reason,
             _contracts(tables.RegisteredSafe),
             _contracts(tables.ExternalApp),
         ).where(tables.Workspace.id == workspace_id)
     ).one()
-    allow_without_approval, run_deadline_seconds, safes, external_apps = row
+    allow_without_approval, run_deadline_seconds, blocked, safes, external_apps = row
     return domain.WorkspacePolicy(
         id=workspace_id,
         allow_without_approval=allow_without_approval,
         run_deadline_seconds=run_deadline_seconds,
         safes=frozenset((chain_id, address) for chain_id, address in safes or ()),
         external_apps=frozenset((chain_id, address) for chain_id, address in external_apps or ()),
+        blocked=blocked,
     )
 
 

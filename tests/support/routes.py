@@ -13,7 +13,9 @@ UNKNOWN_IDS = {
     "key_id": f"key_{'0' * 32}",
     "endpoint_id": f"ep_{'0' * 32}",
     "delivery_id": f"dlv_{'0' * 32}",
+    "contract": f"8453:0x{'0' * 39}1",
 }
+CONTRACT = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 HOOKS = "/v1/webhook-endpoints"
 HOOK = f"{HOOKS}/{{endpoint_id}}"
 
@@ -47,6 +49,15 @@ ROUTES = (
     Route("GET", "/v1/change-requests/{request_id}/events", Scope.READ),
     Route("POST", "/v1/change-requests/{request_id}/cancel", Scope.SUBMIT),
     Route("POST", "/v1/change-requests/{request_id}/refresh", Scope.SUBMIT),
+    Route("GET", "/v1/workspace", Scope.READ),
+    Route("PATCH", "/v1/workspace", Scope.ADMIN, {"name": "Acme"}),
+    Route("POST", "/v1/workspace/recheck", Scope.MANAGE),
+    Route("GET", "/v1/workspace/safes", Scope.READ),
+    Route("POST", "/v1/workspace/safes", Scope.ADMIN, {"address": f"base:{CONTRACT}"}),
+    Route("DELETE", "/v1/workspace/safes/{contract}", Scope.ADMIN),
+    Route("GET", "/v1/workspace/external-apps", Scope.READ),
+    Route("POST", "/v1/workspace/external-apps", Scope.ADMIN, {"chain_id": 8453, "address": CONTRACT}),
+    Route("DELETE", "/v1/workspace/external-apps/{contract}", Scope.ADMIN),
     Route("GET", "/v1/chains", Scope.READ),
     Route("GET", "/v1/events", Scope.READ),
     Route("POST", HOOKS, Scope.MANAGE, {"url": "https://hooks.example.com/"}),

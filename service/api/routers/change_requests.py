@@ -11,6 +11,7 @@ from service.api.bodies import REFRESH_EXAMPLES, SUBMIT_EXAMPLES, RefreshBody, S
 from service.api.deps import Caller, ReadDep, RequestId, SubmitDep, known
 from service.api.description import example, failures
 from service.api.fields import Bytes32, CvmId
+from service.api.policy import permit, permit_cancel
 from service.api.problems import (
     ALREADY_ENDED,
     BODY_TOO_LARGE,
@@ -25,11 +26,13 @@ from service.api.problems import (
     TOKEN_ALREADY_SUBMITTED,
     TOO_MANY_WAITING,
     UNSUPPORTED_MEDIA_TYPE,
+    WORKSPACE_BLOCKED,
     Problem,
 )
 from service.api.route import ApiRoute
 from service.api.schemas import ChangeRequestList, ChangeRequestOut, EventList
 from service.domain.states import TERMINAL, State
+from service.domain.workspaces import Act
 from service.store import requests
 from service.store.requests import AlreadyEnded, CommitStarted, Filters
 
@@ -84,6 +87,7 @@ class EventsQuery(_Query):
     | failures(
         MALFORMED_JSON,
         NOT_PERMITTED,
+        WORKSPACE_BLOCKED,
         TOKEN_ALREADY_SUBMITTED,
         BODY_TOO_LARGE,
         UNSUPPORTED_MEDIA_TYPE,
@@ -95,7 +99,8 @@ def submit(
     body: Annotated[SubmitBody, Body(openapi_examples=SUBMIT_EXAMPLES)], caller: SubmitDep, response: Response
 ) -> ChangeRequestOut:
     """Store a change of one CVM. It is prepared, proposed to the Safe's owners, and committed once they approved."""
-    asked = submissions.submission(body, caller.workspace_id, caller.parts.chains)
+    permit(caller, Act.SUBMIT)
+    asked = submissions.submission(body, caller.workspace_id, caller.parts.chains, submitted_by=caller.holder.key_id)
     row = submissions.store(caller.parts, asked)
     response.headers["Location"] = caller.show.url(row.id)
     return caller.show.change_request(row, None)
@@ -156,7 +161,9 @@ def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller
         row = known(requests.get(session, caller.workspace_id, request_id))
         found = requests.events_of(session, row, after=query.after, limit=query.limit)
     return EventList(
-        items=[representation.event(event) for event in found], last_seq=found[-1].seq if found else query.after
+        items=[representation.event(event) for event in found],
+        last_seq=found[-1].seq if found else query.after,
+        deleted_at=row.events_deleted_at,
     )
 
 
@@ -164,13 +171,16 @@ def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller
     "/{request_id}/cancel",
     status_code=202,
     summary="Cancel a change request",
-    responses=example(202, "ChangeRequest", "The wish is stored") | failures(NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
+    responses=example(202, "ChangeRequest", "The wish is stored")
+    | failures(NOT_PERMITTED, NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
 )
 def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
     """Ask to cancel. The state turns `cancelled` soon after; to ask twice changes nothing."""
-    shown = _read(caller, request_id)
+    with caller.database.transaction() as session:
+        row = known(requests.get(session, caller.workspace_id, request_id))
+    permit_cancel(caller, row)
     try:
-        requests.wish_cancel(caller.database, caller.workspace_id, shown.id, caller.parts.clock.now())
+        requests.wish_cancel(caller.database, caller.workspace_id, row.id, caller.parts.clock.now())
     except CommitStarted:
         raise Problem(COMMIT_STARTED, COMMIT_STARTED.meaning) from None
     except AlreadyEnded:
@@ -185,6 +195,7 @@ def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
     responses=example(202, "ChangeRequest", "The wish is stored, or the token taken")
     | failures(
         MALFORMED_JSON,
+        WORKSPACE_BLOCKED,
         NOT_FOUND,
         PREPARED_DIFFERS,
         NOTHING_PREPARED,
@@ -206,6 +217,7 @@ def refresh(
 
     The approval stands: the compose hash must be the same.
     """
+    permit(caller, Act.SUBMIT)
     shown = _read(caller, request_id)
     refreshing.refresh(caller.parts, caller.workspace_id, shown.id, body.prepared if body else None)
     return _read(caller, request_id)

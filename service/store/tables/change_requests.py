@@ -19,7 +19,7 @@ _ON_CHAIN = one_of("state", frozenset({State.EXECUTED, State.REGISTERED}))
 
 
 class ChangeRequest(Leased, Base):
-    """A change of one CVM on its way."""
+    """A change of one CVM on its way. ``submitted_by`` is the id of an API key, null if no key submitted it."""
 
     __tablename__ = "change_requests"
 
@@ -74,6 +74,8 @@ class ChangeRequest(Leased, Base):
     cancel_requested_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime]
     last_event_seq: Mapped[int] = mapped_column(server_default=text("0"))
+    submitted_by: Mapped[str | None]
+    events_deleted_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -117,6 +119,12 @@ class ChangeRequest(Leased, Base):
             "chain_id",
             "app_contract",
             postgresql_where=text(_AFTER_PREPARE),
+        ),
+        Index(
+            "ix_change_requests_events_kept",
+            "workspace_id",
+            "updated_at",
+            postgresql_where=text("due_at IS NULL AND events_deleted_at IS NULL"),
         ),
         Index(
             "ix_change_requests_becoming_final",

@@ -1,0 +1,68 @@
+"""The Safes and external apps of a workspace."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.domain.workspaces import MOST_REGISTERED, safe_subject
+from service.store import standing
+from service.store.database import Database
+from service.store.locks import lock_name
+from service.store.tables import ExternalApp, RegisteredSafe
+
+Kind = type[RegisteredSafe] | type[ExternalApp]
+Contract = TypeVar("Contract", RegisteredSafe, ExternalApp)
+
+
+class TooManyRegistered(Exception):
+    """The workspace has as many of the kind as it may."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the workspace has {MOST_REGISTERED} of these already: remove one first")
+
+
+def listing(session: Session, workspace_id: str, kind: type[Contract]) -> Sequence[Contract]:
+    """What a workspace has of a kind, by chain and address."""
+    return session.scalars(
+        select(kind).where(kind.workspace_id == workspace_id).order_by(kind.chain_id, kind.address)
+    ).all()
+
+
+def add(database: Database, workspace_id: str, kind: type[Contract], chain_id: int, address: str) -> Contract:
+    """Register a contract, or leave it registered; its row. What waits for it is looked at again at once.
+
+    Args:
+        database: where.
+        workspace_id: whose.
+        kind: Safe or external app.
+        chain_id: EIP-155.
+        address: checksummed.
+
+    Raises:
+        TooManyRegistered: see there.
+    """
+    key = {"workspace_id": workspace_id, "chain_id": chain_id, "address": address}
+    with database.transaction() as session:
+        lock_name(session, f"registered:{workspace_id}")
+        if session.get(kind, key) is None and _count(session, workspace_id, kind) >= MOST_REGISTERED:
+            raise TooManyRegistered
+        session.execute(insert(kind).values(**key).on_conflict_do_nothing())
+        standing.look_again(session, workspace_id)
+        return session.get_one(kind, key)
+
+
+def _count(session: Session, workspace_id: str, kind: Kind) -> int:
+    return session.scalars(select(func.count()).select_from(kind).where(kind.workspace_id == workspace_id)).one()
+
+
+def remove(database: Database, workspace_id: str, kind: Kind, chain_id: int, address: str) -> bool:
+    """Forget a contract; whether it was registered. What was proposed already goes on."""
+    ours = (kind.workspace_id == workspace_id, kind.chain_id == chain_id, kind.address == address)
+    with database.transaction() as session:
+        removed = session.execute(delete(kind).where(*ours).returning(kind.address)).one_or_none()
+        if removed is not None and kind is RegisteredSafe:
+            standing.forget(session, workspace_id, safe_subject(chain_id, address))
+        return removed is not None
