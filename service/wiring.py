@@ -188,14 +188,17 @@ def for_api(settings: Settings) -> ApiParts:
         database=_ready_database(settings, pool_size=20),
         clock=SystemClock(),
         limits=ApiLimits(settings.api_requests_per_minute, settings.api_requests_at_once, settings.api_waits_at_once),
-        chains={
-            chain_id: ChainLinks(
-                chain.name, chain.safe_app_url, chain.explorer_url or explorer_of(chain_id), _setup(chain)
-            )
-            for chain_id, chain in settings.chains.items()
-        },
+        chains=chain_links(settings),
         webhook_guard=webhook_guard(settings),
     )
+
+
+def chain_links(settings: Settings) -> dict[int, ChainLinks]:
+    """What is shown of the configured chains."""
+    return {
+        chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url or explorer_of(chain_id), _setup(chain))
+        for chain_id, chain in settings.chains.items()
+    }
 
 
 def _setup(chain: ChainSettings) -> ChainSetup:

@@ -60,8 +60,6 @@ def named(contract: str, chains: Mapping[int, ChainLinks]) -> tuple[int, str]:
 
 
 def _chain_id(name: str, chains: Mapping[int, ChainLinks]) -> int:
-    if name.isdecimal():
-        return int(name)
     return chain_names.chain_id_of(name, {chain.name: chain_id for chain_id, chain in chains.items()})
 
 

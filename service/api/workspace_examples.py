@@ -8,12 +8,11 @@ _APP: Final = "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB"
 CHANGE: Final[dict[str, Any]] = {
     "key": {"summary": "Another Phala API key", "value": {"phala_api_key": "phak_0123456789abcdef"}},
     "policy": {
-        "summary": "CI submits and cancels its own; people release",
-        "value": {"policy": {"submit": "submit", "release": "manage", "cancel_own_only": True}},
-    },
-    "retention": {
-        "summary": "Events for two years, deliveries for a month",
-        "value": {"retention": {"events_days": 730, "deliveries_days": 30}},
+        "summary": "CI submits and cancels its own; events are kept for two years",
+        "value": {
+            "policy": {"submit": "submit", "cancel_own_only": True},
+            "retention": {"events_days": 730, "deliveries_days": 30},
+        },
     },
 }
 
@@ -24,6 +23,7 @@ REGISTER_SAFE: Final[dict[str, Any]] = {
 
 REGISTER_APP: Final[dict[str, Any]] = {
     "eip3770": {"summary": "By the chain's short name", "value": {"address": f"base:{_APP}"}},
+    "chain_id": {"summary": "By the chain's id", "value": {"chain_id": 8453, "address": _APP}},
 }
 
 WORKSPACE: Final[dict[str, Any]] = {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -58,11 +58,13 @@ def _count(session: Session, workspace_id: str, kind: Kind) -> int:
     return session.scalars(select(func.count()).select_from(kind).where(kind.workspace_id == workspace_id)).one()
 
 
-def remove(database: Database, workspace_id: str, kind: Kind, chain_id: int, address: str) -> bool:
-    """Forget a contract; whether it was registered. What was proposed already goes on."""
-    ours = (kind.workspace_id == workspace_id, kind.chain_id == chain_id, kind.address == address)
+def remove(database: Database, workspace_id: str, kind: type[Contract], chain_id: int, address: str) -> Contract | None:
+    """Forget a contract; the row as it was, ``None`` if there is none. What was proposed already goes on."""
+    key = {"workspace_id": workspace_id, "chain_id": chain_id, "address": address}
     with database.transaction() as session:
-        removed = session.execute(delete(kind).where(*ours).returning(kind.address)).one_or_none()
-        if removed is not None and kind is RegisteredSafe:
+        row = session.get(kind, key, with_for_update=True)
+        if row is not None:
+            session.delete(row)
             standing.forget(session, workspace_id, safe_subject(chain_id, address))
-        return removed is not None
+            standing.look_again(session, workspace_id)
+        return row

@@ -3,7 +3,6 @@
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Body
-from starlette.responses import Response
 
 from service.api import contracts, workspace_examples, workspace_schemas
 from service.api.contracts import ContractId
@@ -90,12 +89,10 @@ def add_safe(body: SafeBody, caller: AdminDep) -> ContractOut:
 
 @router.delete(
     "/safes/{contract}",
-    status_code=204,
     summary="Forget a Safe",
-    response_class=Response,
-    responses=failures(NOT_FOUND),
+    responses=example(200, "Safe", "The Safe as it was") | failures(NOT_FOUND),
 )
-def remove_safe(contract: ContractId, caller: AdminDep) -> Response:
+def remove_safe(contract: ContractId, caller: AdminDep) -> ContractOut:
     """Forget a Safe: nothing more is proposed to it. What was proposed already goes on."""
     return _removed(caller, RegisteredSafe, contract)
 
@@ -123,12 +120,10 @@ def add_external_app(body: AppBody, caller: AdminDep) -> ContractOut:
 
 @router.delete(
     "/external-apps/{contract}",
-    status_code=204,
     summary="Take the declaration back",
-    response_class=Response,
-    responses=failures(NOT_FOUND),
+    responses=example(200, "ExternalApp", "The app as it was declared") | failures(NOT_FOUND),
 )
-def remove_external_app(contract: ContractId, caller: AdminDep) -> Response:
+def remove_external_app(contract: ContractId, caller: AdminDep) -> ContractOut:
     """Take it back that an app's approval is external. What waits for it goes on waiting."""
     return _removed(caller, ExternalApp, contract)
 
@@ -148,8 +143,9 @@ def _added(caller: Caller, kind: type[Contract], body: ContractBody) -> Contract
     return workspace_schemas.contract(row, caller.parts.chains)
 
 
-def _removed(caller: Caller, kind: type[Contract], contract: str) -> Response:
+def _removed(caller: Caller, kind: type[Contract], contract: str) -> ContractOut:
     chain_id, address = contracts.named(contract, caller.parts.chains)
-    if not registered.remove(caller.database, caller.workspace_id, kind, chain_id, address):
+    row = registered.remove(caller.database, caller.workspace_id, kind, chain_id, address)
+    if row is None:
         raise contracts.unregistered()
-    return Response(status_code=204)
+    return workspace_schemas.contract(row, caller.parts.chains)
