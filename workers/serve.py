@@ -209,7 +209,8 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
             return None
         with parts.database.reads() as session:
             proposal = snapshots.proposal(session, proposal_id)
-            blocked = standing.block_of(session, proposal.workspace_id)
+            posting = proposal.state is ProposalState.POSTING
+            blocked = standing.block_of(session, proposal.workspace_id) if posting else None
         if proposal.state not in PROPOSAL_VERBS:
             return None
         try:

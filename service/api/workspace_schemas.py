@@ -124,7 +124,9 @@ class ContractList(_Answer):
 
 def workspace(row: Workspace, hindrances: Sequence[Hindrance], public_url: str) -> WorkspaceOut:
     """A workspace as it is shown."""
-    policy = api_keys.policy_of(row)
+    policy = api_keys.policy_of(
+        row.submit_scope, row.cancel_scope, row.release_scope, cancel_own_only=row.cancel_own_only
+    )
     return WorkspaceOut(
         id=row.id,
         slug=row.slug,

@@ -71,6 +71,5 @@ class Policy:
         return not self.cancel_own_only or scope.includes(Scope.MANAGE)
 
 
-DEFAULT_POLICY: Final = Policy({Act.SUBMIT: Scope.SUBMIT, Act.CANCEL: Scope.SUBMIT, Act.RELEASE: Scope.MANAGE})
 POLICY_SCOPES: Final = frozenset(Scope) - {Scope.READ}
 """What the least scope of an act may be."""

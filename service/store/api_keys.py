@@ -5,27 +5,31 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.domain.api_keys import RANDOM_BYTES, Scope, digest, hint, mint
-from service.domain.workspaces import DEFAULT_POLICY, Act, Policy
-from service.store.database import Database
+from service.domain.workspaces import Act, Policy
+from service.store.database import Database, Prepared
 from service.store.locks import lock_name
 from service.store.tables import ApiKey, Workspace
 
 MOST_LIVE: Final = 100
 """Keys of a workspace that work at the same time."""
 
-_FIND = text("""
+_FIND = Prepared(
+    """
     SELECT k.id, k.digest, k.workspace_id, w.slug, k.scope, w.submit_scope, w.cancel_scope, w.release_scope,
         w.cancel_own_only, w.blocked_reason
     FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id
-    WHERE k.digest = :digest AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
-""")
+    WHERE k.digest = %(digest)s AND k.revoked_at IS NULL
+        AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+    """,
+    {},
+)
 _WITH_SLUG = select(Workspace.slug, ApiKey).join(Workspace, Workspace.id == ApiKey.workspace_id)
 
 
@@ -62,7 +66,7 @@ class Holder:
     workspace_id: str
     workspace: str
     scope: Scope
-    policy: Policy = DEFAULT_POLICY
+    policy: Policy
     blocked: str | None = None
 
 
@@ -120,30 +124,23 @@ def find(database: Database, key: str) -> Holder | None:
     compared once more in constant time all the same.
     """
     presented = digest(key)
-    with database.reads() as session:
-        row = session.execute(_FIND, {"digest": presented}).one_or_none()
-    if row is None or not hmac.compare_digest(bytes(row.digest), presented):
+    rows = database.look(_FIND, {"digest": presented})
+    if not rows:
         return None
-    return Holder(row.id, row.workspace_id, row.slug, Scope(row.scope), policy_of(row), row.blocked_reason)
+    ((key_id, kept, workspace_id, slug, scope, *least, own_only, blocked),) = rows
+    if not hmac.compare_digest(bytes(kept), presented):
+        return None
+    return Holder(key_id, workspace_id, slug, Scope(scope), policy_of(*least, cancel_own_only=own_only), blocked)
 
 
-class PolicyColumns(Protocol):
-    """A row that has the columns of a policy."""
-
-    submit_scope: Any
-    cancel_scope: Any
-    release_scope: Any
-    cancel_own_only: Any
-
-
-def policy_of(row: PolicyColumns) -> Policy:
-    """The policy in a row."""
+def policy_of(submit_scope: str, cancel_scope: str, release_scope: str, *, cancel_own_only: bool) -> Policy:
+    """The policy in a workspace's columns."""
     least = {
-        Act.SUBMIT: Scope(row.submit_scope),
-        Act.CANCEL: Scope(row.cancel_scope),
-        Act.RELEASE: Scope(row.release_scope),
+        Act.SUBMIT: Scope(submit_scope),
+        Act.CANCEL: Scope(cancel_scope),
+        Act.RELEASE: Scope(release_scope),
     }
-    return Policy(least, row.cancel_own_only)
+    return Policy(least, cancel_own_only)
 
 
 def get(session: Session, workspace_id: str, key_id: str) -> ApiKey | None:
