@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from service.client import commands
-from service.commands import keys, workspaces
+from service.commands import audit, keys, workspaces
+from service.commands.operators import operator
 from service.commands.shared import load, on_database
 from service.settings import SettingsError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(workspaces.app, name="workspace")
 app.add_typer(keys.app, name="key")
+app.add_typer(audit.app, name="audit")
 secrets_app = typer.Typer(help="Manage the secrets that the database holds.", no_args_is_help=True)
 app.add_typer(secrets_app, name="secrets")
 commands.register(app)
@@ -108,14 +110,15 @@ def secrets_rotate() -> None:
     Needs COUNTERSIGN_DATABASE_URL, _ENCRYPTION_KEYS (the old keys too) and _FINGERPRINT_KEY. Exit code 1 when a secret
     does not open; the others are done then.
     """
-    from service.store.rotation import Progress, rotate  # noqa: PLC0415
+    from service.store.rotation import Progress, rotate, tell  # noqa: PLC0415
 
     last: dict[str, Progress] = {}
     with on_database(load()) as database:
         for progress in rotate(database):
             last[progress.column] = progress
             typer.echo(f"{progress.column}: {progress.sealed} sealed again, {len(progress.faults)} do not open")
-    faults = [line for progress in last.values() for line in progress.faults]
+        faults = [line for progress in last.values() for line in progress.faults]
+        tell(database, operator(), unreadable=len(faults))
     for line in faults:
         typer.echo(f"countersign: {line}", err=True)
     if faults:

@@ -3,12 +3,12 @@
 from service.api.auth import require
 from service.api.deps import Caller
 from service.api.problems import NOT_PERMITTED, WORKSPACE_BLOCKED, Problem
-from service.domain.workspaces import Act
+from service.domain.workspaces import PolicyAct
 from service.store import api_keys
 from service.store.tables import ChangeRequest
 
 
-def permit(caller: Caller, act: Act) -> None:
+def permit(caller: Caller, act: PolicyAct) -> None:
     """Refuse a caller whose key is too small for an act here, or whose workspace the operator blocked.
 
     Raises:
@@ -16,7 +16,7 @@ def permit(caller: Caller, act: Act) -> None:
     """
     holder = caller.holder
     require(holder, holder.policy.least[act])
-    if holder.blocked is not None and act is not Act.CANCEL:
+    if holder.blocked is not None and act is not PolicyAct.CANCEL:
         raise Problem(WORKSPACE_BLOCKED, f"The operator blocked this workspace: {holder.blocked}")
 
 
@@ -26,7 +26,7 @@ def permit_cancel(caller: Caller, row: ChangeRequest) -> None:
     Raises:
         Problem: ``insufficient_scope`` or ``not_permitted``.
     """
-    permit(caller, Act.CANCEL)
+    permit(caller, PolicyAct.CANCEL)
     if caller.holder.policy.may_cancel_others(caller.holder.scope):
         return
     with caller.database.transaction() as session:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api import links
 from service.domain.api_keys import Scope
 from service.domain.reasons import ADVICE, Reason
-from service.domain.workspaces import Act
+from service.domain.workspaces import PolicyAct
 from service.store import api_keys
 from service.store.standing import Hindrance
 from service.store.tables import ExternalApp, RegisteredSafe, Workspace
@@ -139,7 +139,7 @@ def workspace(row: Workspace, hindrances: Sequence[Hindrance], public_url: str) 
             webhook_url=f"{public_url}/v1/hooks/phala/{row.slug}",
         ),
         policy=PolicyOut(
-            **{act.value: policy.least[act] for act in Act},
+            **{act.value: policy.least[act] for act in PolicyAct},
             cancel_own_only=policy.cancel_own_only,
             allow_without_approval=row.allow_without_approval,
         ),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.commands.operators import operator
 from service.commands.shared import duration, load, on_database
 from service.domain.api_keys import Scope
 
@@ -35,7 +36,7 @@ def create(
     with on_database(load()) as database:
         workspace_id = workspaces.named(database, workspace)
         asked = api_keys.NewKey(workspace_id, name or f"{scope.value} key", scope, _CREATED_BY, expires)
-        row, key = api_keys.create(database, asked)
+        row, key = api_keys.create(database, asked, operator())
     typer.echo(_shown(workspace, row, key=key.get_secret_value()))
 
 
@@ -58,7 +59,7 @@ def revoke(key_id: KeyArgument) -> None:
 
     with on_database(load()) as database:
         slug, row = api_keys.named(database, key_id)
-        api_keys.revoke(database, row.workspace_id, key_id)
+        api_keys.revoke(database, row.workspace_id, key_id, operator())
         typer.echo(_shown(slug, api_keys.named(database, key_id)[1]))
 
 
@@ -74,7 +75,9 @@ def rotate(
 
     with on_database(load()) as database:
         slug, old = api_keys.named(database, key_id)
-        row, key = api_keys.rotate(database, old.workspace_id, key_id, overlap=overlap, created_by=_CREATED_BY)
+        row, key = api_keys.rotate(
+            database, old.workspace_id, key_id, overlap=overlap, created_by=_CREATED_BY, actor=operator()
+        )
     typer.echo(_shown(slug, row, key=key.get_secret_value()))
 
 

@@ -9,6 +9,7 @@ import typer
 from service.client import text
 from service.commands import workspace_options as options
 from service.commands import workspace_text
+from service.commands.operators import operator
 from service.commands.shared import AsJson, load, on_database, text_of
 from service.commands.workspace_options import Slug
 from service.settings import Settings, SettingsError
@@ -69,7 +70,7 @@ def create(
     members = options.given(name=name) | options.secrets(phala_api_key_file, phala_webhook_secrets_file)
     settings, changes = load(), options.changes(members)
     with on_database(settings) as database:
-        workspaces.create(database, checked_slug(slug), phala_base_url or PHALA_BASE_URL, changes)
+        workspaces.create(database, checked_slug(slug), phala_base_url or PHALA_BASE_URL, changes, operator())
         _print(database, settings, slug, as_json=as_json)
 
 
@@ -113,9 +114,7 @@ def _set(slug: str, members: dict[str, Any], phala_base_url: str | None, as_json
 
     settings, changes = load(), replace(options.changes(members), phala_base_url=phala_base_url)
     with on_database(settings) as database:
-        workspace_id = workspaces.named(database, slug)
-        with database.transaction() as session:
-            workspace_settings.change(database, session, workspace_id, changes)
+        workspace_settings.change(database, workspaces.named(database, slug), changes, operator())
         _print(database, settings, slug, as_json=as_json)
 
 
@@ -131,7 +130,7 @@ def apply(
     spec = read(text_of(file), settings.short_names())
     _check_webhooks(settings, spec)
     with on_database(settings) as database:
-        workspace_id = workspaces.save(database, spec)
+        workspace_id = workspaces.save(database, spec, operator())
     typer.echo(json.dumps({"id": workspace_id, "slug": spec.slug}))
 
 
@@ -162,7 +161,7 @@ def block(
         raise SettingsError("workspace: --reason: give one line that says why")
     settings = load()
     with on_database(settings) as database:
-        standing.block(database, workspaces.named(database, slug), words)
+        standing.block(database, workspaces.named(database, slug), words, operator())
         _print(database, settings, slug, as_json=as_json)
 
 
@@ -173,7 +172,7 @@ def unblock(slug: Slug, *, as_json: AsJson = False) -> None:
 
     settings = load()
     with on_database(settings) as database:
-        standing.unblock(database, workspaces.named(database, slug))
+        standing.unblock(database, workspaces.named(database, slug), operator())
         _print(database, settings, slug, as_json=as_json)
 
 
@@ -216,7 +215,7 @@ def _register(slug: str, kind: "type[Contract]", told: str, *, as_json: bool) ->
     settings = load()
     chain_id, address = contract(told, settings.short_names())
     with on_database(settings) as database:
-        registered.add(database, workspaces.named(database, slug), kind, chain_id, address)
+        registered.add(database, workspaces.named(database, slug), kind, chain_id, address, operator())
         _print(database, settings, slug, as_json=as_json)
 
 
@@ -227,7 +226,8 @@ def _forget(slug: str, kind: "type[Contract]", told: str, *, as_json: bool) -> N
     settings = load()
     chain_id, address = contract(told, settings.short_names())
     with on_database(settings) as database:
-        if registered.remove(database, workspaces.named(database, slug), kind, chain_id, address) is None:
+        workspace_id = workspaces.named(database, slug)
+        if registered.remove(database, workspace_id, kind, chain_id, address, operator()) is None:
             raise SettingsError(f"the workspace {slug} has not registered {told}")
         _print(database, settings, slug, as_json=as_json)
 

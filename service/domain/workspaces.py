@@ -46,7 +46,7 @@ def safe_subject(chain_id: int, safe: str) -> str:
     return f"safe:{chain_id}:{safe}"
 
 
-class Act(StrEnum):
+class PolicyAct(StrEnum):
     """What the policy of a workspace says the least scope for."""
 
     SUBMIT = "submit"
@@ -63,7 +63,7 @@ class Policy:
         cancel_own_only: a key below ``manage`` cancels only what it submitted, or a key that it replaces.
     """
 
-    least: Mapping[Act, Scope]
+    least: Mapping[PolicyAct, Scope]
     cancel_own_only: bool = False
 
     def may_cancel_others(self, scope: Scope) -> bool:

@@ -7,11 +7,12 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
 from service.domain.workspaces import MOST_REGISTERED, safe_subject
 from service.store import standing
 from service.store.database import Database
-from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe
+from service.store.workspace_changes import told
 
 Kind = type[RegisteredSafe] | type[ExternalApp]
 Contract = TypeVar("Contract", RegisteredSafe, ExternalApp)
@@ -31,7 +32,9 @@ def listing(session: Session, workspace_id: str, kind: type[Contract]) -> Sequen
     ).all()
 
 
-def add(database: Database, workspace_id: str, kind: type[Contract], chain_id: int, address: str) -> Contract:
+def add(
+    database: Database, workspace_id: str, kind: type[Contract], chain_id: int, address: str, actor: Actor
+) -> Contract:
     """Register a contract, or leave it registered; its row. What waits for it is looked at again at once.
 
     Args:
@@ -40,13 +43,13 @@ def add(database: Database, workspace_id: str, kind: type[Contract], chain_id: i
         kind: Safe or external app.
         chain_id: EIP-155.
         address: checksummed.
+        actor: who does it.
 
     Raises:
         TooManyRegistered: see there.
     """
     key = {"workspace_id": workspace_id, "chain_id": chain_id, "address": address}
-    with database.transaction() as session:
-        lock_name(session, f"registered:{workspace_id}")
+    with database.transaction() as session, told(database, session, workspace_id, actor):
         if session.get(kind, key) is None and _count(session, workspace_id, kind) >= MOST_REGISTERED:
             raise TooManyRegistered
         session.execute(insert(kind).values(**key).on_conflict_do_nothing())
@@ -58,10 +61,12 @@ def _count(session: Session, workspace_id: str, kind: Kind) -> int:
     return session.scalars(select(func.count()).select_from(kind).where(kind.workspace_id == workspace_id)).one()
 
 
-def remove(database: Database, workspace_id: str, kind: type[Contract], chain_id: int, address: str) -> Contract | None:
+def remove(
+    database: Database, workspace_id: str, kind: type[Contract], chain_id: int, address: str, actor: Actor
+) -> Contract | None:
     """Forget a contract; the row as it was, ``None`` if there is none. What was proposed already goes on."""
     key = {"workspace_id": workspace_id, "chain_id": chain_id, "address": address}
-    with database.transaction() as session:
+    with database.transaction() as session, told(database, session, workspace_id, actor):
         row = session.get(kind, key, with_for_update=True)
         if row is not None:
             session.delete(row)

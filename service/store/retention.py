@@ -1,23 +1,35 @@
 """Deleting old events and deliveries, a small batch at a time.
 
-The events of a change request go whole, once it ended long ago, or not at all. What is still to be delivered stays, and
-its event with it. How far the feed may have holes is kept in the workspace: a reader who comes too late is told.
+The events of a change request go whole, once it ended long ago, or not at all; acts on a workspace from the beginning
+of their chain, up to the first that is kept: what is left of the audit log can be verified. What is still to be
+delivered stays, and its event with it. How far the feed may have holes is kept in the workspace: a reader who comes too
+late is told.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from itertools import takewhile
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, text, tuple_, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, text, true, tuple_, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.domain.workspaces import SHORTEST_RETENTION
+from service.store.audit import allow_deletion
 from service.store.database import Database
 from service.store.feed import Place
-from service.store.tables import ChangeRequest, Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, Workspace
+from service.store.tables import (
+    ActChain,
+    ChangeRequest,
+    Event,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+    Workspace,
+)
 
 BATCH: Final = 500
-"""Deliveries, or events of endpoints, in one transaction."""
+"""Deliveries, or acts on one workspace, in one transaction."""
 REQUESTS: Final = 20
 """Change requests whose events are deleted in one transaction."""
 MOST_BATCHES: Final = 20
@@ -27,6 +39,9 @@ _DAY: Final = text("interval '1 day'")
 _ANYWHERE: Final = timedelta(days=SHORTEST_RETENTION)
 """No workspace keeps less: what is younger is not even looked at."""
 _PENDING: Final = exists().where(WebhookDelivery.event_id == Event.id, WebhookDelivery.due_at.is_not(None))
+_LAST_ACT: Final = select(ActChain.last_seq).where(ActChain.workspace_id == Event.workspace_id).scalar_subquery()
+_ACT_BUT_THE_LAST: Final = Event.change_request_id.is_(None) & (Event.seq.is_(None) | (Event.seq < _LAST_ACT))
+"""Without the last of its acts, nobody could tell a chain that was deleted from one whose end was cut off."""
 
 
 def forget(database: Database) -> int:
@@ -34,7 +49,7 @@ def forget(database: Database) -> int:
 
     Any number of processes may do so at once: each takes rows that no other holds.
     """
-    return sum(_run(database, batch) for batch in (_old_deliveries, _ended_requests, _events_of_endpoints))
+    return sum(_run(database, batch) for batch in (_old_deliveries, _ended_requests, _first_acts))
 
 
 def _run(database: Database, batch: Callable[[Session], int]) -> int:
@@ -110,21 +125,30 @@ def delete_events_of(session: Session, request_ids: Collection[str]) -> int:
     return deleted
 
 
-def _events_of_endpoints(session: Session) -> int:
-    old = (
-        select(Event.id)
-        .join(Workspace, Workspace.id == Event.workspace_id)
-        .where(
-            Event.change_request_id.is_(None),
-            _is_old(Event.created_at, Workspace.event_retention_days),
-            ~_PENDING,
-        )
-        .limit(BATCH)
-        .with_for_update(of=Event, skip_locked=True)
+def _first_acts(session: Session) -> int:
+    """Acts on one workspace, in the order of their chain up to the first that is kept."""
+    old = _is_old(Event.created_at, Workspace.event_retention_days)
+    first = (
+        select((old & ~_PENDING).label("goes"))
+        .where(Event.workspace_id == Workspace.id, _ACT_BUT_THE_LAST)
+        .order_by(Event.position)
+        .limit(1)
+        .lateral("first")
     )
-    ids = session.scalars(old).all()
-    kept = set(session.scalars(select(Event.id).where(Event.id.in_(ids), _PENDING))) if ids else set()
-    gone = [event_id for event_id in ids if event_id not in kept]
+    workspace_id = session.scalar(select(Workspace.id).join(first, true()).where(first.c.goes).limit(1))
+    if workspace_id is None:
+        return 0
+    # Whoever deletes here at the same time waits, and so takes what follows: nobody leaves a gap.
+    found = session.execute(
+        select(Event.id, old.label("old"))
+        .join(Workspace, Workspace.id == Event.workspace_id)
+        .where(Event.workspace_id == workspace_id, _ACT_BUT_THE_LAST)
+        .order_by(Event.position)
+        .limit(BATCH)
+        .with_for_update(of=Event)
+    ).all()
+    kept = set(session.scalars(select(Event.id).where(Event.id.in_([row.id for row in found]), _PENDING)))
+    gone = [row.id for row in takewhile(lambda row: row.old and row.id not in kept, found)]
     return _delete_events(session, Event.id.in_(gone)) if gone else 0
 
 
@@ -133,6 +157,7 @@ def _delete_events(session: Session, which: ColumnElement[bool]) -> int:
     events = select(Event.id).where(which)
     deliveries = session.scalars(select(WebhookDelivery.id).where(WebhookDelivery.event_id.in_(events))).all()
     _delete_deliveries(session, deliveries)
+    allow_deletion(session)
     gone = delete(Event).where(which).returning(Event.workspace_id, Event.transaction_id, Event.position)
     deleted = session.execute(gone, execution_options={"synchronize_session": False}).all()
     reached: dict[str, Place] = {}

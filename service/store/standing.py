@@ -14,11 +14,14 @@ from sqlalchemy import delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
+from service.domain.acts import Act
 from service.domain.reasons import BLOCKS_WORKSPACE, Reason
 from service.domain.workspaces import PHALA
-from service.store import leases
+from service.store import acts, leases
 from service.store.database import Database
 from service.store.tables import ChangeRequest, Workspace, WorkspaceFault
+from service.store.workspace_changes import told
 
 KEPT: Final = timedelta(days=1)
 """A fault that nobody met for so long is forgotten: nobody knows any more whether it lasts."""
@@ -99,20 +102,33 @@ def forget_old(database: Database) -> int:
         return len(session.execute(old.returning(WorkspaceFault.subject)).all())
 
 
-def block(database: Database, workspace_id: str, words: str) -> None:
+def recheck(database: Database, workspace_id: str, actor: Actor) -> int:
+    """Look again at what waits, as somebody wished; how many change requests."""
+    with database.transaction() as session:
+        return _recheck(database, session, workspace_id, actor)
+
+
+def _recheck(database: Database, session: Session, workspace_id: str, actor: Actor) -> int:
+    number = look_again(session, workspace_id)
+    acts.append(database, session, workspace_id, Act.RECHECK_REQUESTED, actor=actor, data={"change_requests": number})
+    return number
+
+
+def block(database: Database, workspace_id: str, words: str, actor: Actor) -> None:
     """Hold the work of a workspace, or say anew why it is held."""
     since = func.coalesce(Workspace.blocked_at, func.now())
     held = update(Workspace).where(Workspace.id == workspace_id).values(blocked_reason=words, blocked_at=since)
-    with database.transaction() as session:
+    with database.transaction() as session, told(database, session, workspace_id, actor):
         session.execute(held)
 
 
-def unblock(database: Database, workspace_id: str) -> int:
+def unblock(database: Database, workspace_id: str, actor: Actor) -> int:
     """Let the work of a workspace go on, and look again at what waits for a fault; how many change requests."""
     freed = update(Workspace).where(Workspace.id == workspace_id).values(blocked_reason=None, blocked_at=None)
     with database.transaction() as session:
-        session.execute(freed)
-        return look_again(session, workspace_id)
+        with told(database, session, workspace_id, actor):
+            session.execute(freed)
+        return _recheck(database, session, workspace_id, actor)
 
 
 def block_of(session: Session, workspace_id: str) -> str | None:

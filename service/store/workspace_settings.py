@@ -8,13 +8,12 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
 from service.store import standing
 from service.store.database import Database
 from service.store.sealing import SealingError
 from service.store.tables import Workspace
-
-PHALA_KEY: Final = "phala_api_key"
-PHALA_SECRET: Final = "phala_webhook_secret"  # noqa: S105 - the name of a column
+from service.store.workspace_changes import PHALA_KEY, PHALA_SECRET, told
 
 SETTABLE: Final = frozenset(
     {
@@ -49,8 +48,18 @@ class Changes:
     phala_base_url: str | None = None
 
 
-def change(database: Database, session: Session, workspace_id: str, changes: Changes) -> Workspace:
-    """Set what is told; the row as it is then. What waits for a Phala API key that works is looked at again at once.
+def change(database: Database, workspace_id: str, changes: Changes, actor: Actor) -> None:
+    """Set what is told, and tell it in the audit log.
+
+    Raises:
+        ValueError, sqlalchemy.exc.NoResultFound: as ``write``.
+    """
+    with database.transaction() as session, told(database, session, workspace_id, actor):
+        write(database, session, workspace_id, changes)
+
+
+def write(database: Database, session: Session, workspace_id: str, changes: Changes) -> None:
+    """Set what is told, inside of ``told``. What waits for a Phala API key that works is looked at again at once.
 
     Raises:
         ValueError: a column is not settable.
@@ -68,8 +77,6 @@ def change(database: Database, session: Session, workspace_id: str, changes: Cha
     if changes.phala_webhook_secrets is not None:
         _set_webhook_secrets(database, row, changes.phala_webhook_secrets)
     session.flush()
-    session.refresh(row)
-    return row
 
 
 def _set_account(database: Database, row: Workspace, changes: Changes) -> bool:

@@ -9,13 +9,15 @@ from pydantic import SecretStr
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
 from service.domain.workspaces import DEADLINE, RUN_DEADLINE
 from service.store import workspace_settings
 from service.store.database import Database
 from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe, Workspace, WorkspaceFault
-from service.store.webhook_file import apply_file
-from service.store.workspace_settings import PHALA_KEY, PHALA_SECRET, Changes
+from service.store.webhook_file import apply_file, hold
+from service.store.workspace_changes import PHALA_KEY, PHALA_SECRET, told
+from service.store.workspace_settings import Changes
 
 
 class WorkspaceExists(Exception):
@@ -68,7 +70,7 @@ class PhalaAccount:
     faults: frozenset[str] = frozenset()
 
 
-def save(database: Database, spec: WorkspaceSpec) -> str:
+def save(database: Database, spec: WorkspaceSpec, actor: Actor) -> str:
     """Create or replace a workspace's settings by its slug; its id."""
     columns = {
         "allow_without_approval": spec.allow_without_approval,
@@ -80,36 +82,40 @@ def save(database: Database, spec: WorkspaceSpec) -> str:
     with database.transaction() as session:
         # Processes that start together must not each think of an id.
         lock_name(session, f"workspace:{spec.slug}")
-        row = session.scalars(select(Workspace).where(Workspace.slug == spec.slug)).one_or_none()
-        workspace_id = _add(database, session, spec.slug, spec.phala_base_url) if row is None else row.id
-        workspace_settings.change(database, session, workspace_id, changes)
-        _replace(session, RegisteredSafe, workspace_id, spec.safes)
-        _replace(session, ExternalApp, workspace_id, spec.external_apps)
-        apply_file(database, session, workspace_id, spec.webhooks)
+        known = session.scalar(select(Workspace.id).where(Workspace.slug == spec.slug))
+        workspace_id = known or database.new_id("ws")
+        endpoints = hold(session, workspace_id)
+        with told(database, session, workspace_id, actor):
+            if known is None:
+                _add(session, workspace_id, spec.slug, spec.phala_base_url)
+            workspace_settings.write(database, session, workspace_id, changes)
+            _replace(session, RegisteredSafe, workspace_id, spec.safes)
+            _replace(session, ExternalApp, workspace_id, spec.external_apps)
+        apply_file(database, session, workspace_id, endpoints, spec.webhooks, actor)
         return workspace_id
 
 
-def create(database: Database, slug: str, phala_base_url: str, changes: Changes) -> str:
+def create(database: Database, slug: str, phala_base_url: str, changes: Changes, actor: Actor) -> str:
     """Create a workspace, with a Phala API key among its settings; its id.
 
     Raises:
         WorkspaceExists: see there.
     """
+    workspace_id = database.new_id("ws")
     with database.transaction() as session:
         lock_name(session, f"workspace:{slug}")
         if session.scalar(select(Workspace.id).where(Workspace.slug == slug)) is not None:
             raise WorkspaceExists(slug)
-        workspace_id = _add(database, session, slug, phala_base_url)
-        workspace_settings.change(database, session, workspace_id, changes)
+        with told(database, session, workspace_id, actor):
+            _add(session, workspace_id, slug, phala_base_url)
+            workspace_settings.write(database, session, workspace_id, changes)
         return workspace_id
 
 
-def _add(database: Database, session: Session, slug: str, phala_base_url: str) -> str:
+def _add(session: Session, workspace_id: str, slug: str, phala_base_url: str) -> None:
     """A row without secrets, which this transaction gives it."""
-    row = Workspace(id=database.new_id("ws"), slug=slug, phala_base_url=phala_base_url, phala_api_key_sealed=b"")
-    session.add(row)
+    session.add(Workspace(id=workspace_id, slug=slug, phala_base_url=phala_base_url, phala_api_key_sealed=b""))
     session.flush()
-    return row.id
 
 
 def _replace(

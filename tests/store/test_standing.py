@@ -90,9 +90,7 @@ def _due_now(database: Database, request_id: str) -> bool:
 
 
 def _set_key(database: Database, workspace_id: str, key: str) -> None:
-    with database.transaction() as session:
-        changes = Changes(phala_api_key=SecretStr(key))
-        workspace_settings.change(database, session, workspace_id, changes)
+    workspace_settings.change(database, workspace_id, Changes(phala_api_key=SecretStr(key)), rows.ACTOR)
 
 
 def test_a_refused_key_blocks_until_a_look_succeeds(
@@ -208,7 +206,7 @@ def test_removing_a_safe_takes_what_was_wrong_with_it_along(database: Database, 
     standing.note(database, workspace, SAFE, Reason.APP_OWNER_NO_SAFE, "there is no Safe")
     request_id = rows.change_request(database, workspace, reason=Reason.APP_OWNER_NO_SAFE, attempts=5)
     rows.shift(database, ChangeRequest, request_id, due_at=3600)
-    assert registered.remove(database, workspace, RegisteredSafe, rows.CHAIN_ID, rows.SAFE) is not None
+    assert registered.remove(database, workspace, RegisteredSafe, rows.CHAIN_ID, rows.SAFE, rows.ACTOR) is not None
     assert _blocks(database, workspace) == {}
     assert _due_now(database, request_id)
 
@@ -240,7 +238,7 @@ def test_a_blocked_workspace_is_held_and_delays_nobody_else(
 ):
     other = rows.workspace(database, "other")
     held, free = (rows.change_request(database, one, cvm_id=phala.info.name) for one in (workspace, other))
-    standing.block(database, workspace, "the invoice is unpaid")
+    standing.block(database, workspace, "the invoice is unpaid", rows.ACTOR)
 
     assert serve.serve_request(parts, held) is State.RECEIVED
     assert phala.calls == []
@@ -249,7 +247,7 @@ def test_a_blocked_workspace_is_held_and_delays_nobody_else(
     assert _blocks(database, workspace) == {None: Reason.WORKSPACE_BLOCKED}
     assert serve.serve_request(parts, free) is State.PREPARED
 
-    assert standing.unblock(database, workspace) == 1
+    assert standing.unblock(database, workspace, rows.ACTOR) == 1
     assert _due_now(database, held)
     assert _blocks(database, workspace) == {}
 
@@ -257,7 +255,7 @@ def test_a_blocked_workspace_is_held_and_delays_nobody_else(
 def test_what_is_held_can_be_cancelled_and_what_was_sent_is_followed(
     database: Database, workspace: str, parts: WorkerParts, phala: FakePhala
 ):
-    standing.block(database, workspace, "no")
+    standing.block(database, workspace, "no", rows.ACTOR)
     cancelled = rows.change_request(database, workspace, State.REGISTERED, cancel_requested_at=rows.NOW)
     assert serve.serve_request(parts, cancelled) is State.CANCELLED
     assert phala.calls == []
@@ -271,7 +269,7 @@ def test_nothing_is_posted_for_a_blocked_workspace(
 ):
     proposal_id = rows.proposal(database, workspace, ProposalState.POSTING)
     rows.change_request(database, workspace, State.PROPOSED, proposal_id=proposal_id)
-    standing.block(database, workspace, "no")
+    standing.block(database, workspace, "no", rows.ACTOR)
     assert serve.serve_proposal(parts, proposal_id) is ProposalState.POSTING
     assert "post" not in queue.calls
     assert rows.read(database, Proposal, proposal_id).fault == Reason.WORKSPACE_BLOCKED

@@ -32,7 +32,7 @@ from service.api.problems import (
 from service.api.route import ApiRoute
 from service.api.schemas import ChangeRequestList, ChangeRequestOut, EventList
 from service.domain.states import TERMINAL, State
-from service.domain.workspaces import Act
+from service.domain.workspaces import PolicyAct
 from service.store import requests
 from service.store.requests import AlreadyEnded, CommitStarted, Filters
 
@@ -99,9 +99,9 @@ def submit(
     body: Annotated[SubmitBody, Body(openapi_examples=SUBMIT_EXAMPLES)], caller: SubmitDep, response: Response
 ) -> ChangeRequestOut:
     """Store a change of one CVM. It is prepared, proposed to the Safe's owners, and committed once they approved."""
-    permit(caller, Act.SUBMIT)
+    permit(caller, PolicyAct.SUBMIT)
     asked = submissions.submission(body, caller.workspace_id, caller.parts.chains, submitted_by=caller.holder.key_id)
-    row = submissions.store(caller.parts, asked)
+    row = submissions.store(caller.parts, asked, caller.actor)
     response.headers["Location"] = caller.show.url(row.id)
     return caller.show.change_request(row, None)
 
@@ -180,7 +180,7 @@ def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
         row = known(requests.get(session, caller.workspace_id, request_id))
     permit_cancel(caller, row)
     try:
-        requests.wish_cancel(caller.database, caller.workspace_id, row.id, caller.parts.clock.now())
+        requests.wish_cancel(caller.database, caller.workspace_id, row.id, caller.parts.clock.now(), caller.actor)
     except CommitStarted:
         raise Problem(COMMIT_STARTED, COMMIT_STARTED.meaning) from None
     except AlreadyEnded:
@@ -217,7 +217,8 @@ def refresh(
 
     The approval stands: the compose hash must be the same.
     """
-    permit(caller, Act.SUBMIT)
+    permit(caller, PolicyAct.SUBMIT)
     shown = _read(caller, request_id)
-    refreshing.refresh(caller.parts, caller.workspace_id, shown.id, body.prepared if body else None)
+    prepared = body.prepared if body else None
+    refreshing.refresh(caller.parts, caller.workspace_id, shown.id, prepared, caller.actor)
     return _read(caller, request_id)

@@ -55,8 +55,7 @@ def change(
     body: Annotated[WorkspaceChange, Body(openapi_examples=workspace_examples.CHANGE)], caller: AdminDep
 ) -> WorkspaceOut:
     """Change what is told, and leave the rest. Requests that wait for another Phala API key go on at once."""
-    with caller.database.transaction() as session:
-        workspace_settings.change(caller.database, session, caller.workspace_id, body.changes())
+    workspace_settings.change(caller.database, caller.workspace_id, body.changes(), caller.actor)
     return _show(caller)
 
 
@@ -68,8 +67,7 @@ def change(
 )
 def recheck(caller: ManageDep) -> WorkspaceOut:
     """Have requests looked at again at once that wait for a Phala API key, a Safe or a delegate."""
-    with caller.database.transaction() as session:
-        standing.look_again(session, caller.workspace_id)
+    standing.recheck(caller.database, caller.workspace_id, caller.actor)
     return _show(caller)
 
 
@@ -137,7 +135,7 @@ def _listed(caller: Caller, kind: type[Contract]) -> ContractList:
 def _added(caller: Caller, kind: type[Contract], body: ContractBody) -> ContractOut:
     chain_id, address = contracts.told(body, caller.parts.chains)
     try:
-        row = registered.add(caller.database, caller.workspace_id, kind, chain_id, address)
+        row = registered.add(caller.database, caller.workspace_id, kind, chain_id, address, caller.actor)
     except TooManyRegistered:
         raise Problem(TOO_MANY_REGISTERED, f"{TOO_MANY_REGISTERED.meaning} {TOO_MANY_REGISTERED.remedy}") from None
     return workspace_schemas.contract(row, caller.parts.chains)
@@ -145,7 +143,7 @@ def _added(caller: Caller, kind: type[Contract], body: ContractBody) -> Contract
 
 def _removed(caller: Caller, kind: type[Contract], contract: str) -> ContractOut:
     chain_id, address = contracts.named(contract, caller.parts.chains)
-    row = registered.remove(caller.database, caller.workspace_id, kind, chain_id, address)
+    row = registered.remove(caller.database, caller.workspace_id, kind, chain_id, address, caller.actor)
     if row is None:
         raise contracts.unregistered()
     return workspace_schemas.contract(row, caller.parts.chains)

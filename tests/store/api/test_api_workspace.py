@@ -195,7 +195,7 @@ def test_a_blocked_workspace_says_why_and_what_to_do(api: Api, database: Databas
     standing.note(database, acme, "phala:key", Reason.PHALA_UNAUTHORIZED, "Phala Cloud: Invalid API key")
     waiting = rows.change_request(database, acme, reason=Reason.PHALA_UNAUTHORIZED)
     rows.shift(database, ChangeRequest, waiting, due_at=3600)
-    standing.block(database, acme, "the invoice is unpaid")
+    standing.block(database, acme, "the invoice is unpaid", rows.ACTOR)
 
     shown = api.acme.get(PATH).json()
     assert shown["blocked"] is True
@@ -216,7 +216,7 @@ def test_a_blocked_workspace_says_why_and_what_to_do(api: Api, database: Databas
     assert api.other.post(REQUESTS, json=SUBMIT_PATCH).status_code == 202
     assert api.acme.post(f"{REQUESTS}/{waiting}/cancel").status_code == 202
 
-    standing.unblock(database, acme)
+    standing.unblock(database, acme, rows.ACTOR)
     assert [one["code"] for one in api.acme.get(PATH).json()["blocks"]] == ["phala_unauthorized"]
     assert api.acme.patch(PATH, json={"phala_api_key": SECRET}).json()["blocks"] == []
 

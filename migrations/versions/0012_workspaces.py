@@ -1,6 +1,6 @@
-"""Workspaces: policy, retention, what blocks them; who submitted a change request, and whose events are deleted.
+"""Workspaces: policy, retention, what blocks them; who submitted a change request, and an index for whose events go.
 
-Revision: 0009
+Revision: 0012
 """
 
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0012"
+down_revision = "0009"
 
 _SCOPES = "('admin', 'manage', 'submit')"
 _CHECKS = {
@@ -73,7 +73,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("workspace_id", "subject", name=op.f("pk_workspace_faults")),
     )
     op.add_column("change_requests", sa.Column("submitted_by", sa.Text(), nullable=True))
-    op.add_column("change_requests", _time("events_deleted_at"))
     op.create_index(
         "ix_change_requests_events_kept",
         "change_requests",
@@ -86,7 +85,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_events_of_no_request",
         "events",
-        ["workspace_id", "created_at"],
+        ["workspace_id", "position"],
         postgresql_where=sa.text("change_request_id IS NULL"),
     )
 
@@ -95,7 +94,6 @@ def downgrade() -> None:
     op.drop_index("ix_events_of_no_request", "events")
     op.drop_index("ix_webhook_deliveries_ended", "webhook_deliveries")
     op.drop_index("ix_change_requests_events_kept", "change_requests")
-    op.drop_column("change_requests", "events_deleted_at")
     op.drop_column("change_requests", "submitted_by")
     op.drop_table("workspace_faults")
     for table in ("safes", "external_apps"):
