@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from service.cli import app
@@ -14,6 +15,7 @@ from service.domain.reasons import Reason
 from service.settings import SettingsError
 from service.store import standing, workspaces
 from service.store.database import Database
+from service.store.tables import Event
 from tests.support import rows
 
 Run = Callable[..., Result]
@@ -109,6 +111,36 @@ def test_a_block_is_shown_with_what_was_found(database: Database, run: Run, acme
     assert "phala_unauthorized" in shown
     run("set", "acme", "--phala-api-key-file", "-", given="phak_another-key")
     assert run("list").output.startswith("acme  ok")
+
+
+def test_what_an_operator_does_is_in_the_audit_log(database: Database, run: Run, acme: dict[str, Any]):
+    run(
+        "set", "acme", "--submit-scope", "manage", "--events-kept", "30d", "--phala-api-key-file", "-", given="phak_new"
+    )
+    run("add-safe", "acme", f"anvil:{rows.SAFE}")
+    run("add-safe", "acme", f"anvil:{rows.SAFE}")
+    run("add-external-app", "acme", f"base:{rows.APP}")
+    run("remove-safe", "acme", f"anvil:{rows.SAFE}")
+    run("block", "acme", "--reason", "the invoice is unpaid")
+    run("unblock", "acme")
+    with database.transaction() as session:
+        acts = session.scalars(select(Event).where(Event.workspace_id == acme["id"]).order_by(Event.seq)).all()
+    updated, asked = "workspace.updated", "workspace.recheck_requested"
+    assert [act.type for act in acts] == ["workspace.created", *[updated] * 6, asked]
+    assert {(act.actor or {})["kind"] for act in acts} == {"operator"}
+    changes = [json.loads(act.body)["data"]["changes"] for act in acts[1:-1]]
+    assert changes[:4] == [
+        {
+            "submit_scope": {"from": "submit", "to": "manage"},
+            "event_retention_days": {"from": 365, "to": 30},
+            "phala_api_key": "changed",
+        },
+        {"safes": {"from": [], "to": [f"31337:{rows.SAFE}"]}},
+        {"external_apps": {"from": [], "to": [f"8453:{rows.APP}"]}},
+        {"safes": {"from": [f"31337:{rows.SAFE}"], "to": []}},
+    ]
+    assert changes[4]["blocked_reason"] == {"from": None, "to": "the invoice is unpaid"}
+    assert changes[5]["blocked_at"] == {"from": changes[4]["blocked_at"]["to"], "to": None}
 
 
 @pytest.mark.parametrize(
