@@ -1,53 +1,19 @@
 """The ``countersign`` command. Faults of the deployment end it with one line on standard error and exit code 2."""
 
-import json
-import logging
-import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from service import settings as configuration
 from service.client import commands
-from service.commands import audit
+from service.commands import audit, keys, workspaces
 from service.commands.operators import operator
-from service.domain.api_keys import Scope
-from service.logs import JsonLines, WithExtras
-from service.settings import Settings, SettingsError
-
-if TYPE_CHECKING:
-    from service.store.database import Database
-    from service.store.tables import ApiKey
+from service.commands.shared import load, on_database
+from service.settings import SettingsError
 
 EXIT_REFUSED = 2
-_CREATED_BY = "command line"
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_LIFETIME = "How long it works, such as 12h or 90d; for good if left out."
-_QUIET = (
-    # These log whole URLs, and URLs of others may hold credentials.
-    "httpx",
-    "httpcore",
-    # One line per message or look is no news.
-    "celery.beat",
-    "celery.app.trace",
-    "celery.worker.strategy",
-    "alembic.runtime.migration",
-)
-
-
-def duration(text: str) -> timedelta:
-    """A whole number of seconds, minutes, hours or days, such as ``90d``; at most ten years."""
-    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
-    if span is None or span > timedelta(days=3650):
-        raise typer.BadParameter("give a whole number of s, m, h or d up to ten years, such as 90d")
-    return span
-
 
 app = typer.Typer(
     name="countersign",
@@ -58,28 +24,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-workspace_app = typer.Typer(help="Manage workspaces (tenants).", no_args_is_help=True)
-app.add_typer(workspace_app, name="workspace")
-key_app = typer.Typer(
-    help="Manage the keys of the REST API. Needs what `workspace apply` needs; every answer is JSON.",
-    no_args_is_help=True,
-)
-app.add_typer(key_app, name="key")
-KeyArgument = Annotated[str, typer.Argument(help="Id of the key, key_...")]
+app.add_typer(workspaces.app, name="workspace")
+app.add_typer(keys.app, name="key")
+app.add_typer(audit.app, name="audit")
 secrets_app = typer.Typer(help="Manage the secrets that the database holds.", no_args_is_help=True)
 app.add_typer(secrets_app, name="secrets")
 commands.register(app)
-
-
-def _load() -> Settings:
-    settings = configuration.load()
-    handler = logging.StreamHandler(sys.stderr)
-    as_text = WithExtras("%(asctime)s %(levelname)s %(name)s %(message)s")
-    handler.setFormatter(JsonLines() if settings.log_format == "json" else as_text)
-    logging.basicConfig(level=settings.log_level, handlers=[handler])
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-    return settings
 
 
 @app.command()
@@ -93,7 +43,7 @@ def serve() -> None:
     from service.api.serve import server  # noqa: PLC0415
     from service.wiring import for_api  # noqa: PLC0415
 
-    settings = _load()
+    settings = load()
     api = create_app(for_api(settings))
     server(api, host=settings.api_host, port=settings.api_port, log_level=settings.log_level).run()
 
@@ -107,7 +57,7 @@ def worker() -> None:
     """
     from workers.run import run_worker  # noqa: PLC0415
 
-    run_worker(_load())
+    run_worker(load())
 
 
 @app.command()
@@ -118,7 +68,7 @@ def beat() -> None:
     """
     from workers.run import run_beat  # noqa: PLC0415
 
-    run_beat(_load())
+    run_beat(load())
 
 
 @app.command()
@@ -130,7 +80,7 @@ def watch() -> None:
     """
     from workers.run import run_watch  # noqa: PLC0415
 
-    run_watch(_load())
+    run_watch(load())
 
 
 @app.command()
@@ -144,39 +94,13 @@ def migrate(
     from service.store import migrate as migrations  # noqa: PLC0415
     from service.store.database import DatabaseFault, faults_in_one_line  # noqa: PLC0415
 
-    url = _load().need("database_url").get_secret_value()
+    url = load().need("database_url").get_secret_value()
     try:
         with faults_in_one_line():
             migrations.upgrade(url, revision)
     except DatabaseFault as fault:
         raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be migrated: {fault}") from fault
     typer.echo("the database is at the newest migration")
-
-
-@workspace_app.command("apply")
-def workspace_apply(
-    file: Annotated[Path, typer.Argument(help="JSON file, see docs/operations.md; - reads standard input.")],
-) -> None:
-    """Create or replace a workspace's settings from a JSON file."""
-    from service.domain.errors import AddressRefused  # noqa: PLC0415
-    from service.store import workspaces  # noqa: PLC0415
-    from service.wiring import database_of, webhook_guard  # noqa: PLC0415
-    from service.workspace_file import read  # noqa: PLC0415
-
-    settings = _load()
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
-    spec = read(text, settings.short_names())
-    guard = webhook_guard(settings)
-    for number, (url, _) in enumerate(spec.webhooks):
-        try:
-            guard.target(url)
-        except AddressRefused as error:
-            raise SettingsError(f"workspace: webhooks.{number}.url: {error.detail}") from error
-    workspace_id = workspaces.save(database_of(settings, pool_size=1), spec, operator())
-    typer.echo(json.dumps({"id": workspace_id, "slug": spec.slug}))
 
 
 @secrets_app.command("rotate")
@@ -186,121 +110,19 @@ def secrets_rotate() -> None:
     Needs COUNTERSIGN_DATABASE_URL, _ENCRYPTION_KEYS (the old keys too) and _FINGERPRINT_KEY. Exit code 1 when a secret
     does not open; the others are done then.
     """
-    from service.store.database import DatabaseFault, faults_in_one_line  # noqa: PLC0415
     from service.store.rotation import Progress, rotate, tell  # noqa: PLC0415
-    from service.wiring import database_of  # noqa: PLC0415
 
-    database = database_of(_load(), pool_size=1)
     last: dict[str, Progress] = {}
-    try:
-        with faults_in_one_line():
-            for progress in rotate(database):
-                last[progress.column] = progress
-                typer.echo(f"{progress.column}: {progress.sealed} sealed again, {len(progress.faults)} do not open")
-            faults = [line for progress in last.values() for line in progress.faults]
-            tell(database, operator(), unreadable=len(faults))
-    except DatabaseFault as fault:
-        raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be used: {fault}") from fault
-    finally:
-        database.engine.dispose()
+    with on_database(load()) as database:
+        for progress in rotate(database):
+            last[progress.column] = progress
+            typer.echo(f"{progress.column}: {progress.sealed} sealed again, {len(progress.faults)} do not open")
+        faults = [line for progress in last.values() for line in progress.faults]
+        tell(database, operator(), unreadable=len(faults))
     for line in faults:
         typer.echo(f"countersign: {line}", err=True)
     if faults:
         raise typer.Exit(1)
-
-
-@key_app.command("create")
-def key_create(
-    workspace: Annotated[str, typer.Option(help="Slug of the workspace.")],
-    scope: Annotated[Scope, typer.Option(help="What it may do; each scope includes those before it.")],
-    name: Annotated[str, typer.Option(help="For people: who uses it.")] = "",
-    expires: Annotated[timedelta | None, typer.Option(parser=duration, metavar="DURATION", help=_LIFETIME)] = None,
-) -> None:
-    """Make a key and print it, this once: only its hash is kept."""
-    from service.store import api_keys, workspaces  # noqa: PLC0415
-
-    database = _database()
-    with _refusing():
-        workspace_id = workspaces.id_of(database, workspace)
-        if workspace_id is None:
-            raise SettingsError(f"there is no workspace {workspace}: create it with `countersign workspace apply`")
-        asked = api_keys.NewKey(workspace_id, name or f"{scope.value} key", scope, _CREATED_BY, expires)
-        row, key = api_keys.create(database, asked, operator())
-    typer.echo(_shown(workspace, row, key=key.get_secret_value()))
-
-
-@key_app.command("list")
-def key_list(
-    workspace: Annotated[str | None, typer.Option(help="Slug of the workspace; all if left out.")] = None,
-) -> None:
-    """List keys, newest first, a line for each, with those that ended."""
-    from service.store import api_keys  # noqa: PLC0415
-
-    database = _database()
-    with _refusing(), database.transaction() as session:
-        for slug, row in api_keys.of_everybody(session, workspace):
-            typer.echo(_shown(slug, row))
-
-
-@key_app.command("revoke")
-def key_revoke(key_id: KeyArgument) -> None:
-    """End a key at once."""
-    from service.store import api_keys  # noqa: PLC0415
-
-    database = _database()
-    with _refusing():
-        slug, row = api_keys.named(database, key_id)
-        api_keys.revoke(database, row.workspace_id, key_id, operator())
-        typer.echo(_shown(slug, api_keys.named(database, key_id)[1]))
-
-
-@key_app.command("rotate")
-def key_rotate(
-    key_id: KeyArgument,
-    overlap: Annotated[
-        timedelta, typer.Option(parser=duration, metavar="DURATION", help="How long the old key works on.")
-    ] = "24h",  # type: ignore[assignment]  # parsed like what is typed
-) -> None:
-    """Make a key that does the same and print it, this once. The old one ends after the overlap."""
-    from service.store import api_keys  # noqa: PLC0415
-
-    database = _database()
-    with _refusing():
-        slug, old = api_keys.named(database, key_id)
-        row, key = api_keys.rotate(
-            database, old.workspace_id, key_id, overlap=overlap, created_by=_CREATED_BY, actor=operator()
-        )
-    typer.echo(_shown(slug, row, key=key.get_secret_value()))
-
-
-def _database() -> "Database":
-    from service.wiring import database_of  # noqa: PLC0415
-
-    return database_of(_load(), pool_size=1)
-
-
-audit.register(app, _database)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Faults of the database and refusals of keys as one line."""
-    from service.store.api_keys import KeyEnded, KeyUnknown, TooManyKeys  # noqa: PLC0415
-    from service.store.database import DatabaseFault, faults_in_one_line  # noqa: PLC0415
-
-    try:
-        with faults_in_one_line():
-            yield
-    except DatabaseFault as fault:
-        raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be used: {fault}") from fault
-    except (KeyEnded, KeyUnknown, TooManyKeys) as refusal:
-        raise SettingsError(str(refusal)) from refusal
-
-
-def _shown(workspace: str, row: "ApiKey", **more: str) -> str:
-    from service.api.schemas import ApiKeyOut  # noqa: PLC0415
-
-    return json.dumps({**ApiKeyOut.model_validate(row).model_dump(mode="json"), "workspace": workspace, **more})
 
 
 @app.command()

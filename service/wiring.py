@@ -8,16 +8,18 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from service.domain.chain_names import explorer_of
 from service.domain.errors import Unreachable
 from service.domain.finality import parse_finality
 from service.domain.webhook_urls import AllowList
-from service.settings import PREFIX, Settings, SettingsError
+from service.settings import PREFIX, ChainSettings, Settings, SettingsError
 from service.store import revision, workspaces
 from service.store.database import IDLE_SECONDS, Database, DatabaseFault, faults_in_one_line, make_engine
 from service.store.leases import LeaseKeeper
 from service.store.sealing import Sealer
+from service.store.standing import KeyStanding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from service.adapters.chain import JsonRpcChain
+    from service.adapters.phala import PhalaAdapter
     from service.adapters.safe import TransactionService
     from service.adapters.webhook_guard import WebhookGuard
     from service.ports import Clock, Phala, Poster, Signer
+    from service.store.workspaces import PhalaAccount
 
 
 class StartRefused(Exception):
@@ -35,12 +39,25 @@ class StartRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ChainSetup:
+    """How the operator set up a chain, as far as everybody may know it."""
+
+    finality: str
+    rpc_endpoints: int
+    rpc_agreement: int
+    subscribes: bool
+    safe_service_url: str
+    safe_service_key: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ChainLinks:
-    """What links of a chain are made of. ``name`` is its EIP-3770 short name."""
+    """What links of a chain are made of, and its setup. ``name`` is its EIP-3770 short name."""
 
     name: str
     safe_app_url: str
     explorer_url: str | None
+    setup: ChainSetup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +129,21 @@ class PhalaAccounts:
 
     database: Database
     timeout: float
-    _clients: dict[tuple[str, str], Phala] = field(default_factory=dict)
+    _clients: dict[tuple[str, str], PhalaAdapter] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, workspace_id: str) -> Phala:
-        """The client of a workspace, with the key it has now."""
+        """The client of a workspace, with the key it has now. What is said about the key is noted."""
+        from service.adapters.watched_phala import WatchedPhala  # noqa: PLC0415 - only workers need it
+
+        account = workspaces.phala_account(self.database, workspace_id)
+        standing = KeyStanding(self.database, workspace_id, account.key_set_at, account.faults)
+        return WatchedPhala(self._client(account), standing)
+
+    def _client(self, account: PhalaAccount) -> PhalaAdapter:
         from service.adapters.phala import PhalaAdapter  # noqa: PLC0415 - only workers need it
         from service.phala import PhalaCloud  # noqa: PLC0415 - likewise
 
-        account = workspaces.phala_account(self.database, workspace_id)
         identity = (account.base_url, account.api_key.get_secret_value())
         with self._lock:
             if identity not in self._clients:
@@ -165,11 +188,30 @@ def for_api(settings: Settings) -> ApiParts:
         database=_ready_database(settings, pool_size=20, idle_seconds=IDLE_SECONDS),
         clock=SystemClock(),
         limits=ApiLimits(settings.api_requests_per_minute, settings.api_requests_at_once, settings.api_waits_at_once),
-        chains={
-            chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url or explorer_of(chain_id))
-            for chain_id, chain in settings.chains.items()
-        },
+        chains=chain_links(settings),
         webhook_guard=webhook_guard(settings),
+    )
+
+
+def chain_links(settings: Settings) -> dict[int, ChainLinks]:
+    """What is shown of the configured chains."""
+    return {
+        chain_id: ChainLinks(chain.name, chain.safe_app_url, chain.explorer_url or explorer_of(chain_id), _setup(chain))
+        for chain_id, chain in settings.chains.items()
+    }
+
+
+def _setup(chain: ChainSettings) -> ChainSetup:
+    """Endpoints are counted and not named: their URLs hold keys. Of a URL that is named, credentials are left out."""
+    url = urlsplit(chain.safe_service_url)
+    host = url.netloc.rpartition("@")[2]
+    return ChainSetup(
+        finality=chain.finality,
+        rpc_endpoints=len(chain.rpc_urls),
+        rpc_agreement=chain.agreeing_endpoints,
+        subscribes=chain.ws_url is not None,
+        safe_service_url=f"{url.scheme}://{host}{url.path}",
+        safe_service_key=chain.safe_service_api_key is not None,
     )
 
 

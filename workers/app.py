@@ -13,6 +13,9 @@ from workers.verbs import Verb
 SWEEP_TASK = "countersign.sweep"
 ROUND_TRIP_TASK = "countersign.round_trip"
 ROUND_TRIP_SECONDS = 15.0
+FORGET_TASK = "countersign.forget"
+FORGET_SECONDS = 60.0
+"""How often what is older than it is kept is deleted."""
 
 
 def make_app(settings: Settings) -> Celery:
@@ -47,7 +50,12 @@ def make_app(settings: Settings) -> Celery:
                 "task": SWEEP_TASK,
                 "schedule": settings.sweep_seconds,
                 "options": {"queue": Verb.SWEEP.value, "expires": max(settings.sweep_seconds, 1) * 3},
-            }
+            },
+            "forget": {
+                "task": FORGET_TASK,
+                "schedule": FORGET_SECONDS,
+                "options": {"queue": Verb.SWEEP.value, "expires": FORGET_SECONDS},
+            },
         }
         | {f"round trip of {verb}": _round_trip(verb) for verb in Verb},
         beat_scheduler="celery.beat:Scheduler",

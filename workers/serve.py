@@ -12,8 +12,8 @@ from service.domain import snapshots as domain
 from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreachable
 from service.domain.origin import approval_origin, rejection_origin
 from service.domain.outcomes import Outcome, ProposalOutcome, Wait, stop
-from service.domain.reasons import Reason
-from service.domain.schedules import SafePace, safe_service_backoff, step_backoff
+from service.domain.reasons import BLOCKS_WORKSPACE, Reason
+from service.domain.schedules import SafePace, blocked_backoff, safe_service_backoff, step_backoff
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.ports import Phala
@@ -30,7 +30,7 @@ from service.steps.tidy import tidy
 from service.steps.track import track
 from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
-from service.store import leases, observations, proposals, snapshots, transitions
+from service.store import leases, observations, proposals, snapshots, standing, transitions
 from service.store.leases import Lease, LeasedTable
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
 from service.store.sealing import SealingError
@@ -40,6 +40,7 @@ from workers.deliver import deliver
 from workers.verbs import PROPOSAL_VERBS
 
 SEALED_AGAIN_SECONDS = 60.0
+BLOCKED_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,12 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
                 request = snapshots.change_request(parts.database, session, request_id)
         except SealingError as error:
             return _wait_for_key(parts, lease, request_id, error)
+        if _is_held_up(request):
+            return _store(parts, lease, request, ending(request, parts.clock.now()) or _held_up(request))
         kept = _kept_up(parts, lease, request)
-        outcome = kept.end or kept.bound(_guarded(kept.request, lambda: _request_step(parts, lease, kept.request)))
+        outcome = kept.end or kept.bound(
+            _guarded(parts, kept.request, lambda: _request_step(parts, lease, kept.request))
+        )
         return _store(parts, lease, request, outcome)
 
 
@@ -160,7 +165,18 @@ def _request_step(parts: WorkerParts, lease: Lease, request: domain.ChangeReques
             return track(request, phala=phala, clock=clock, poll_seconds=parts.timings.track)
 
 
-def _guarded(request: domain.ChangeRequest, step: Callable[[], Outcome]) -> Outcome:
+def _is_held_up(request: domain.ChangeRequest) -> bool:
+    """What was sent to Phala Cloud already is followed, blocked or not."""
+    sent = request.state is State.COMMITTED or request.commit_attempt_id is not None
+    return request.workspace.blocked is not None and not sent
+
+
+def _held_up(request: domain.ChangeRequest) -> Wait:
+    """Nothing is prepared, proposed or committed until the operator lets the workspace go on."""
+    return Wait(BLOCKED_SECONDS, Reason.WORKSPACE_BLOCKED, request.workspace.blocked)
+
+
+def _guarded(parts: WorkerParts, request: domain.ChangeRequest, step: Callable[[], Outcome]) -> Outcome:
     """A fault becomes a wait that is counted and shown, never a lost row."""
     try:
         return step()
@@ -170,6 +186,8 @@ def _guarded(request: domain.ChangeRequest, step: Callable[[], Outcome]) -> Outc
         return stop(State.FAILED, Reason.CVM_BUSY, error.detail)
     except CountersignError as error:
         reason, detail, retry_after = error.reason, error.detail, error.retry_after
+        if error.subject is not None:
+            standing.note(parts.database, request.workspace.id, error.subject, reason, detail)
     except Exception as error:  # a defect must not lose the row; it is logged and shown
         log.exception("a step failed", extra={"row": request.id, "state": request.state.value})
         reason, detail, retry_after = Reason.INTERNAL_ERROR, type(error).__name__, None
@@ -179,6 +197,8 @@ def _guarded(request: domain.ChangeRequest, step: Callable[[], Outcome]) -> Outc
 
 def _backoff(reason: Reason, failed_attempts: int, retry_after: float | None) -> float:
     backoff = safe_service_backoff if reason is Reason.SAFE_SERVICE_UNREACHABLE else step_backoff
+    if reason in BLOCKS_WORKSPACE:
+        backoff = blocked_backoff
     return backoff(failed_attempts, retry_after)
 
 
@@ -189,10 +209,12 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
             return None
         with parts.database.reads() as session:
             proposal = snapshots.proposal(session, proposal_id)
+            posting = proposal.state is ProposalState.POSTING
+            blocked = standing.block_of(session, proposal.workspace_id) if posting else None
         if proposal.state not in PROPOSAL_VERBS:
             return None
         try:
-            outcome = _proposal_step(parts, lease, proposal)
+            outcome = _proposal_step(parts, lease, proposal, blocked)
         except LeaseLost:
             raise
         except CountersignError as error:
@@ -211,12 +233,14 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
         return outcome.state
 
 
-def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal) -> ProposalOutcome:
+def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal, blocked: str | None) -> ProposalOutcome:
     chain, queue = chain_of(parts.chains, proposal.chain_id), parts.queues[proposal.chain_id]
     intents = StoredProposalIntents(parts.database, lease)
     signer, clock = parts.signer, parts.clock
     match proposal.state:
         case ProposalState.POSTING:
+            if blocked is not None:
+                raise CountersignError(blocked, reason=Reason.WORKSPACE_BLOCKED, retry_after=BLOCKED_SECONDS)
             origin = approval_origin(proposal.members)
             return post(proposal, chain=chain, queue=queue, signer=signer, intents=intents, clock=clock, origin=origin)
         case ProposalState.WITHDRAWING:

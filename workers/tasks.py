@@ -13,11 +13,11 @@ from kombu.exceptions import OperationalError
 from service.domain.errors import LeaseLost
 from service.domain.snapshots import ProposalState
 from service.domain.states import TERMINAL, State
-from service.store import heartbeats, idempotency, leases, outbox
+from service.store import heartbeats, idempotency, leases, outbox, retention, standing
 from service.store.tables import ChainCursor, ChangeRequest, Proposal
 from service.wiring import WorkerParts
 from workers import serve
-from workers.app import ROUND_TRIP_TASK, SWEEP_TASK
+from workers.app import FORGET_TASK, ROUND_TRIP_TASK, SWEEP_TASK
 from workers.verbs import PROPOSAL_VERBS, REQUEST_VERBS, Verb
 
 SWEEP_LIMIT = 500
@@ -63,6 +63,11 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
     @app.task(name=ROUND_TRIP_TASK)  # type: ignore[untyped-decorator]  # likewise
     def round_trip(queue: str) -> None:
         heartbeats.served(parts().database, queue)
+
+    @app.task(name=FORGET_TASK)  # type: ignore[untyped-decorator]  # likewise
+    def forget() -> None:
+        retention.forget(parts().database)
+        standing.forget_old(parts().database)
 
     @app.task(name=REQUEST_TASK)  # type: ignore[untyped-decorator]  # likewise
     def request(request_id: str) -> None:

@@ -24,6 +24,7 @@ _LATER: Final = frozenset({408, 425, 429})
 _OLD_TOKEN_WORDS: Final = re.compile(r"expired|invalid", re.IGNORECASE)
 """What the official CLI looks for: older servers answered a dead token with 400 and plain text."""
 _BAD_REQUEST: Final = 400
+_NO_KEY: Final = 401
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def _means_dead_token(error: upstream.ApiError) -> bool:
 def _by_status(error: upstream.ApiError, refused: Reason) -> CountersignError:
     words, wait = _words(error), error.retry_after
     if isinstance(error, upstream.AuthError):
-        return Unauthorized(words, retry_after=wait)
+        return Unauthorized(words, key_refused=error.status == _NO_KEY, retry_after=wait)
     if isinstance(error, upstream.NotFound):
         return NotFound(words, retry_after=wait)
     if isinstance(error, upstream.Conflict) and error.busy:

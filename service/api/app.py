@@ -24,6 +24,7 @@ from service.api.routers import (
     hooks,
     probes,
     webhook_endpoints,
+    workspace,
 )
 from service.api.waiting import MOST_WAITING, WaitingRoom
 from service.store.changes import StateChanges
@@ -60,6 +61,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         events.router,
         api_keys.router,
         chains.router,
+        workspace.router,
         hooks.router,
     )
     app.state.routes = [*app.routes, *probes.router.routes, *(route for router in routers for route in router.routes)]

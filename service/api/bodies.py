@@ -9,9 +9,7 @@ from service.api.fields import AppAddress, Bytes32, CommitToken, CvmId, Line, Li
 from service.api.patch import Patch
 from service.domain.conflicts import OnConflict
 from service.domain.gates import CommitPolicy
-
-SHORTEST_DEADLINE: Final = 60
-LONGEST_DEADLINE: Final = 90 * 86_400
+from service.domain.workspaces import LONGEST_DEADLINE, SHORTEST_DEADLINE
 
 ChainId = Annotated[int, Field(gt=0, le=2**63 - 1)]
 

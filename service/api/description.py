@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from service.api import examples, webhook_examples
+from service.api import examples, webhook_examples, workspace_examples
 from service.api.problems import (
     IDEMPOTENCY_IN_PROGRESS,
     IDEMPOTENCY_MISMATCH,
@@ -35,7 +35,7 @@ _REQUEST_ID_EXAMPLE: Final = "req_5f0c1f6d8a2b4c3e9d7a6b5c4d3e2f10"
 def example(
     status: int, name: str, description: str, *, headers: Sequence[str] = (), media_type: str = "application/json"
 ) -> Responses:
-    """A success with the example ``name`` of ``examples.ANSWERS`` or ``webhook_examples.ANSWERS``."""
+    """A success with the example ``name`` of the ``ANSWERS`` of some module of examples."""
     reference = {name: {"$ref": f"#/components/examples/{name}"}}
     response: dict[str, Any] = {"description": description, "content": {media_type: {"examples": reference}}}
     if headers:
@@ -114,6 +114,6 @@ class DescribedApi(FastAPI):
             schemas.update(schema.pop("$defs", {}))
             schemas["Problem"] = schema
             # Put in here, because FastAPI drops nulls from what it writes.
-            answers = examples.ANSWERS | webhook_examples.ANSWERS
+            answers = examples.ANSWERS | webhook_examples.ANSWERS | workspace_examples.ANSWERS
             document["components"]["examples"] = {name: {"value": value} for name, value in answers.items()}
         return super().openapi()

@@ -183,6 +183,7 @@ EVENTS: Final[dict[str, Any]] = {
         }
     ],
     "last_seq": 1,
+    "deleted_at": None,
 }
 
 _KEY_ID: Final = "key_01980f3ac5e97f1b2c3d4e5f60718295"
@@ -228,6 +229,14 @@ CHAINS: Final[dict[str, Any]] = {
             "age_seconds": 0.8,
             "failed_looks": 0,
             "catch_up": {"blocks_total": 129_600, "blocks_left": 80_140},
+            "settings": {
+                "finality": "finalized",
+                "rpc_endpoints": 3,
+                "rpc_agreement": 2,
+                "subscribes": True,
+                "safe_service_url": "https://api.safe.global/tx-service/base",
+                "safe_service_key": True,
+            },
         }
     ]
 }

@@ -68,15 +68,24 @@ SIGNATURE_REFUSED: Final = ProblemType(
     401,
     "The webhook is not signed as it should be",
     "The request is not signed by a webhook secret of this workspace, or its timestamp is more than five minutes away.",
-    "The operator puts the secret that Phala Cloud shows into `phala_webhook_secrets` of the workspace file.",
+    "Give the secret that Phala Cloud shows as one of `phala_webhook_secrets`: in the workspace file, or with "
+    "`PATCH /v1/workspace`.",
 )
 NOT_PERMITTED: Final = ProblemType(
     "not_permitted",
     403,
     "The workspace does not permit this",
     "The request asks for something that the workspace's policy does not allow, such as `allow_without_approval`, or "
-    "`commit_policy: auto` where the workspace holds commits.",
-    "Leave it out, or ask the operator to change the workspace's policy.",
+    "`commit_policy: auto` where the workspace holds commits, or to cancel what another key submitted.",
+    "Leave it out, use another key, or have the policy changed: `PATCH /v1/workspace` with a key of scope `admin`.",
+)
+WORKSPACE_BLOCKED: Final = ProblemType(
+    "workspace_blocked",
+    403,
+    "The operator blocked the workspace",
+    "The operator of the service holds the work of this workspace. What there is can be read and cancelled; nothing "
+    "new is taken, and nothing is prepared, proposed or committed.",
+    "`detail` has the operator's words: ask them.",
 )
 NOT_FOUND: Final = ProblemType(
     "not_found",
@@ -201,12 +210,26 @@ TOO_MANY_API_KEYS: Final = ProblemType(
     "A workspace can have 100 keys that work at the same time.",
     "Revoke keys that nobody uses: `last_used_at` tells which.",
 )
+TOO_MANY_REGISTERED: Final = ProblemType(
+    "too_many_registered",
+    409,
+    "Too many Safes or apps are registered",
+    "A workspace has at most 100 Safes, and at most 100 external apps.",
+    "Remove one that is not needed any more.",
+)
 IDEMPOTENCY_IN_PROGRESS: Final = ProblemType(
     "idempotency_in_progress",
     409,
     "The first request is still in progress",
     "Another request with the same `Idempotency-Key` has not been answered yet.",
     "Try again with the same key after `Retry-After` seconds.",
+)
+CURSOR_EXPIRED: Final = ProblemType(
+    "cursor_expired",
+    410,
+    "Events behind the cursor were deleted",
+    "The cursor is older than the workspace keeps events: some that came after it are gone.",
+    "Read the feed anew without a cursor, and look at the change requests that matter to you.",
 )
 BODY_TOO_LARGE: Final = ProblemType(
     "body_too_large",
@@ -243,8 +266,9 @@ CHAIN_NOT_CONFIGURED: Final = ProblemType(
     "chain_not_configured",
     422,
     "The chain is not configured",
-    "The prepared update belongs to a chain that this service does not watch.",
-    "Check that the update was prepared for the right CVM; the operator adds chains with `COUNTERSIGN_CHAINS`.",
+    "The prepared update, the Safe or the app belongs to a chain that this service does not watch.",
+    "Check that it is the chain you mean; `GET /v1/chains` lists those that are watched, and the operator adds chains "
+    "with `COUNTERSIGN_CHAINS`.",
 )
 RATE_LIMITED: Final = ProblemType(
     "rate_limited",
@@ -303,6 +327,7 @@ PROBLEMS: Final[tuple[ProblemType, ...]] = (
     INSUFFICIENT_SCOPE,
     SIGNATURE_REFUSED,
     NOT_PERMITTED,
+    WORKSPACE_BLOCKED,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     TOKEN_ALREADY_SUBMITTED,
@@ -320,7 +345,9 @@ PROBLEMS: Final[tuple[ProblemType, ...]] = (
     WEBHOOK_ENDPOINT_OF_FILE,
     API_KEY_ENDED,
     TOO_MANY_API_KEYS,
+    TOO_MANY_REGISTERED,
     IDEMPOTENCY_IN_PROGRESS,
+    CURSOR_EXPIRED,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID_REQUEST,

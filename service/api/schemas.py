@@ -294,6 +294,7 @@ class EventList(_Answer):
     object: Literal["list"] = "list"
     items: list[EventOut]
     last_seq: int = Field(description="Give it as `after` to read on")
+    deleted_at: datetime | None = Field(description="When they were deleted, as the workspace keeps them no longer")
 
 
 class Health(_Answer):
@@ -354,6 +355,19 @@ class CatchUp(_Answer):
     blocks_left: int
 
 
+class ChainSettingsOut(_Answer):
+    """How the operator set up a chain, for every workspace."""
+
+    model_config = ConfigDict(title="ChainSettings")
+
+    finality: str = Field(description="`confirmations:<blocks>`, `safe` or `finalized`")
+    rpc_endpoints: int
+    rpc_agreement: int = Field(description="How many of them must agree on what decides")
+    subscribes: bool = Field(description="Whether new blocks are heard of at once")
+    safe_service_url: str = Field(description="Safe Transaction Service")
+    safe_service_key: bool = Field(description="Whether it is asked with an API key")
+
+
 class ChainStatus(_Answer):
     """How far a chain was read; numbers are null until it was read once."""
 
@@ -367,6 +381,7 @@ class ChainStatus(_Answer):
     age_seconds: float | None = Field(description="How long ago that was")
     failed_looks: int = Field(description="How many looks failed since then")
     catch_up: CatchUp | None = Field(description="Null when nothing is left behind")
+    settings: ChainSettingsOut | None
 
 
 class ChainList(_Answer):

@@ -56,6 +56,7 @@ def submission(body: SubmitBody, caller: Caller) -> Submission:
         commit_policy=body.commit_policy,
         may_loosen=caller.holder.scope.includes(Scope.MANAGE),
         not_before=body.not_before,
+        submitted_by=caller.holder.key_id,
     )
 
 

@@ -9,6 +9,7 @@ class Act(StrEnum):
 
     WORKSPACE_CREATED = "workspace.created"
     WORKSPACE_UPDATED = "workspace.updated"
+    RECHECK_REQUESTED = "workspace.recheck_requested"
     SECRETS_ROTATED = "workspace.secrets_rotated"
     KEY_CREATED = "api_key.created"
     KEY_ROTATED = "api_key.rotated"
@@ -24,6 +25,7 @@ class Act(StrEnum):
 ACT_MEANINGS: Final[dict[Act, tuple[str, tuple[str, ...]]]] = {
     Act.WORKSPACE_CREATED: ("the workspace was made", ("workspace", "changes")),
     Act.WORKSPACE_UPDATED: ("settings were changed; of secrets only that they were", ("workspace", "changes")),
+    Act.RECHECK_REQUESTED: ("what waits for a repair is to be looked at again now", ("change_requests",)),
     Act.SECRETS_ROTATED: ("every stored secret was encrypted again", ("key_id", "unreadable")),
     Act.KEY_CREATED: ("an API key was made", ("api_key",)),
     Act.KEY_ROTATED: ("an API key was replaced", ("api_key", "replaced")),

@@ -37,7 +37,7 @@ MEANINGS: Final[dict[Scope, str]] = {
     Scope.READ: "read change requests, events and chains",
     Scope.SUBMIT: "submit, renew and cancel change requests",
     Scope.MANAGE: "manage the workspace's webhook endpoints, and its API keys up to this scope",
-    Scope.ADMIN: "manage keys of this scope too",
+    Scope.ADMIN: "change the workspace itself: keys, Safes, policy, deadlines; manage keys of this scope too",
 }
 
 

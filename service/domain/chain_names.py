@@ -4,6 +4,7 @@ Source of the table: ``eth``, ``sep``, ``base``, ``basesep``, ``oeth``, ``arb1``
 https://github.com/ethereum-lists/chains, with the explorer that each entry names first. What is configured goes first.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -24,6 +25,7 @@ WELL_KNOWN: Final[Mapping[int, WellKnown]] = {
     84532: WellKnown("basesep", "https://sepolia.basescan.org"),
     11155111: WellKnown("sep", "https://sepolia.etherscan.io"),
 }
+_CHAIN_ID: Final = re.compile(r"[1-9][0-9]{0,17}")
 _IDS: Final = {chain.short_name: chain_id for chain_id, chain in WELL_KNOWN.items()}
 
 
@@ -34,12 +36,14 @@ def split(address: str) -> tuple[str | None, str]:
 
 
 def chain_id_of(short_name: str, configured: Mapping[str, int]) -> int:
-    """The chain with a short name.
+    """The chain with a short name, or whose id is in the place of one.
 
     Raises:
         ValueError: it is neither among ``configured`` nor well known.
     """
     chain_id = configured.get(short_name, _IDS.get(short_name))
+    if chain_id is None and _CHAIN_ID.fullmatch(short_name):
+        chain_id = int(short_name)
     if chain_id is None:
         raise ValueError(f"the chain {short_name!r} is neither configured nor well known")
     return chain_id

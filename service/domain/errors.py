@@ -27,15 +27,24 @@ class CountersignError(Exception):
         reason: public code of the fault.
         detail: one line for people; never holds a secret.
         retry_after: seconds the other side asked us to wait, if it did.
+        subject: what is wrong, by its name in ``service.domain.workspaces``, if that concerns a whole workspace.
     """
 
     retryable = False
     reason: Reason = Reason.INTERNAL_ERROR
 
-    def __init__(self, detail: str, *, reason: Reason | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        reason: Reason | None = None,
+        retry_after: float | None = None,
+        subject: str | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
+        self.subject = subject
         if reason is not None:
             self.reason = reason
 
@@ -90,9 +99,17 @@ class NotVisibleYet(CountersignError):
 
 
 class Unauthorized(CountersignError):
-    """The key is missing, wrong, or lacks the right."""
+    """The key is missing, wrong, or lacks the right.
+
+    Attributes:
+        key_refused: the key is of no use at all (401), not only here (403).
+    """
 
     reason = Reason.PHALA_UNAUTHORIZED
+
+    def __init__(self, detail: str, *, key_refused: bool = True, retry_after: float | None = None) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.key_refused = key_refused
 
 
 class NotFound(CountersignError):

@@ -138,6 +138,7 @@ class ProposalOutcome:
         news_at: when something about it changed, ``None`` leaves it.
         queue_due_at: when to ask the Safe's queue again, ``None`` leaves it.
         delegate_checked_at: when the delegates were asked for, ``None`` leaves it.
+        is_delegate: whether the service's key is one of them, ``None`` when they were not asked for.
         failed_attempt: counts towards the back-off and the attempts shown to people; ``None`` leaves the count.
         fault: public code of what failed, ``None`` when nothing did.
     """
@@ -157,5 +158,6 @@ class ProposalOutcome:
     news_at: datetime | None = None
     queue_due_at: datetime | None = None
     delegate_checked_at: datetime | None = None
+    is_delegate: bool | None = None
     failed_attempt: bool | None = False
     fault: Reason | None = None

@@ -1,5 +1,6 @@
 """How the parts of a deployment do, by their signs of life. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -44,3 +45,9 @@ def judge(name: str, age: float | None, failed: int) -> Part:
     if failed >= FAILED_LOOKS:
         return Part(name, Condition.DEGRADED, f"the last {failed} attempts failed")
     return Part(name, Condition.OK, "as it should be")
+
+
+def workspaces_part(blocked: Mapping[str, int]) -> Part:
+    """Workspaces that are blocked, by reason code. They delay nobody else, and are not named: anybody may ask."""
+    counted = ", ".join(f"{code}: {count}" for code, count in sorted(blocked.items()))
+    return Part("workspaces", Condition.DEGRADED, f"blocked by {counted}; see `countersign workspace list`")

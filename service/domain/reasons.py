@@ -61,9 +61,13 @@ class Reason(StrEnum):
     WAITING_FOR_FINALITY = "waiting_for_finality"
     WAITING_FOR_CVM = "waiting_for_cvm"
     WAITING_FOR_PREDECESSOR = "waiting_for_predecessor"
+    WORKSPACE_BLOCKED = "workspace_blocked"
     SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - a public reason code, no secret
     INTERNAL_ERROR = "internal_error"
 
+
+BLOCKS_WORKSPACE = frozenset({Reason.PHALA_UNAUTHORIZED, Reason.APP_OWNER_NO_SAFE, Reason.PROPOSER_NOT_DELEGATE})
+"""What only the workspace can repair, so that its change requests wait for it."""
 
 ADVICE: dict[Reason, str] = {
     Reason.CVM_NOT_FOUND: "Check cvm_id, and that the workspace's Phala API key can see this CVM.",
@@ -160,6 +164,7 @@ ADVICE: dict[Reason, str] = {
     Reason.WAITING_FOR_PREDECESSOR: (
         "Nothing to do: an earlier change request of this CVM is ending, this one goes on then."
     ),
+    Reason.WORKSPACE_BLOCKED: "The operator blocked the workspace: read reason.detail, and ask them.",
     Reason.SECRET_UNREADABLE: (
         "The operator puts the key that sealed it back into COUNTERSIGN_ENCRYPTION_KEYS and restarts the workers."
     ),

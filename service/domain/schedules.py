@@ -10,6 +10,9 @@ STEP_BACKOFF_SECONDS = (1, 2, 5, 10, 20, 40, 60)
 SAFE_SERVICE_BACKOFF_SECONDS = (*STEP_BACKOFF_SECONDS, 120, 300, 600)
 """The same where each try costs a request of the Safe Transaction Service's quota."""
 
+BLOCKED_BACKOFF_SECONDS = (30, 60, 120, 300, 600, 1800, 3600)
+"""The same where people have to repair something first, who have the request looked at again once they did."""
+
 QUEUE_LOOKS: Final[tuple[tuple[int | None, int], ...]] = (
     (600, 60),
     (3600, 300),
@@ -40,6 +43,11 @@ def step_backoff(failed_attempts: int, retry_after: float | None = None) -> floa
 def safe_service_backoff(failed_attempts: int, retry_after: float | None = None) -> float:
     """The same after a fault of the Safe Transaction Service, whose quota is small: up to ten minutes."""
     return _backoff(SAFE_SERVICE_BACKOFF_SECONDS, failed_attempts, retry_after)
+
+
+def blocked_backoff(failed_attempts: int, retry_after: float | None = None) -> float:
+    """The same after a fault that only the workspace can repair: up to an hour."""
+    return _backoff(BLOCKED_BACKOFF_SECONDS, failed_attempts, retry_after)
 
 
 def _backoff(waits: tuple[int, ...], failed_attempts: int, retry_after: float | None) -> float:

@@ -76,6 +76,7 @@ class WorkspacePolicy:
         safes: (chain id, checksummed address) of every registered Safe.
         external_apps: (chain id, checksummed address) of app contracts declared ``approval: external``.
         run_deadline_seconds: how long a committed update may take to run.
+        blocked: the operator's words while they hold its work.
     """
 
     id: str
@@ -83,6 +84,7 @@ class WorkspacePolicy:
     run_deadline_seconds: int
     safes: frozenset[tuple[int, str]]
     external_apps: frozenset[tuple[int, str]]
+    blocked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

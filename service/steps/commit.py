@@ -207,8 +207,11 @@ class _Attempt:
         except (Busy, Unreachable, Refused) as fault:
             return _adopt(request, self.phala) or self._after(fault, repeats)
         except (Unauthorized, NotFound):
+            if repeats is None:
+                self.intents.record(Facts(commit_attempt_id=None))  # it did not land: nothing has to be looked for
+                raise
             # The earlier attempt may have landed all the same.
-            found = _adopt(request, self.phala) if repeats is not None else None
+            found = _adopt(request, self.phala)
             if found is None:
                 raise
             return found

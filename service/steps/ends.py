@@ -7,7 +7,7 @@ from typing import ParamSpec
 
 from service.domain.errors import CvmBusy, NotFound, Refused, Unauthorized
 from service.domain.outcomes import Advance, Outcome, stop
-from service.domain.reasons import Reason
+from service.domain.reasons import BLOCKS_WORKSPACE, Reason
 from service.domain.snapshots import ChangeRequest
 from service.domain.states import State
 
@@ -44,13 +44,18 @@ def token_ended(request: ChangeRequest, now: datetime) -> bool:
 
 
 def ends_on_refusal(step: Callable[P, Outcome]) -> Callable[P, Outcome]:
-    """Turn a deterministic no that leaves ``step`` into ``failed`` with its reason; everything else passes."""
+    """Turn a deterministic no that leaves ``step`` into ``failed`` with its reason; everything else passes.
+
+    What only the workspace can repair passes too: its requests wait until it did.
+    """
 
     @functools.wraps(step)
     def run(*args: P.args, **kwargs: P.kwargs) -> Outcome:
         try:
             return step(*args, **kwargs)
         except (Refused, Unauthorized, NotFound, CvmBusy) as no:
+            if no.reason in BLOCKS_WORKSPACE:
+                raise
             return stop(State.FAILED, no.reason, no.detail)
 
     return run

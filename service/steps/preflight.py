@@ -11,6 +11,7 @@ from service.domain.hexes import ZERO_ADDRESS
 from service.domain.outcomes import Facts
 from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, WorkspacePolicy
+from service.domain.workspaces import safe_subject
 from service.ports import Chain, RequestIntents, SafeQueue
 
 _SUPPORTED: Final = re.compile(r"1\.[345]\.")
@@ -69,7 +70,7 @@ def preflight(
     if (chain.chain_id, app_contract) in workspace.external_apps:
         return Approver(app, None)
     safe = _registered_owner(workspace, app_contract, app, chain, at)
-    _check_proposer(safe, queue.delegators(safe.address, proposer), proposer)
+    _check_proposer(safe, queue.delegators(safe.address, proposer), proposer, chain.chain_id)
     if devices:
         _check_multi_send(chain, at)
     for call in inner_calls(compose_hash, devices):
@@ -103,17 +104,25 @@ def _registered_owner(
         raise Refused(f"{app_contract} is owned by {app.owner or 'nobody'}", reason=Reason.APP_OWNER_NOT_REGISTERED)
     safe = chain.safe(app.owner, at)
     if safe is None:
-        raise Refused(f"there is no Safe at {app.owner} on chain {chain.chain_id}", reason=Reason.APP_OWNER_NO_SAFE)
+        raise Refused(
+            f"there is no Safe at {app.owner} on chain {chain.chain_id}",
+            reason=Reason.APP_OWNER_NO_SAFE,
+            subject=safe_subject(chain.chain_id, app.owner),
+        )
     if _SUPPORTED.match(safe.version) is None:
         raise Refused(f"Safe {safe.address} has version {safe.version}", reason=Reason.SAFE_VERSION_UNSUPPORTED)
     return safe
 
 
-def _check_proposer(safe: SafeState, delegators: frozenset[str], proposer: str) -> None:
+def _check_proposer(safe: SafeState, delegators: frozenset[str], proposer: str, chain_id: int) -> None:
     if proposer in safe.owners:
         raise Refused(f"{proposer} is an owner of {safe.address}", reason=Reason.PROPOSER_IS_OWNER)
     if delegators.isdisjoint(safe.owners):
-        raise Refused(f"{proposer} is no delegate of an owner of {safe.address}", reason=Reason.PROPOSER_NOT_DELEGATE)
+        raise Refused(
+            f"{proposer} is no delegate of an owner of {safe.address}",
+            reason=Reason.PROPOSER_NOT_DELEGATE,
+            subject=safe_subject(chain_id, safe.address),
+        )
 
 
 def _check_multi_send(chain: Chain, at: Block) -> None:

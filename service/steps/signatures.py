@@ -157,6 +157,7 @@ class _Look:
             detail=look.detail,
             alerts=(*known.alerts, *news((*look.alerts, *(delegates or ())), self.proposal.alerts)),
             delegate_checked_at=None if delegates is None else self.now,
+            is_delegate=None if delegates is None else not delegates,
         )
         return self._timed(told, None)
 

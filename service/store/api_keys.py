@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from service.domain.actors import Actor
 from service.domain.acts import Act
 from service.domain.api_keys import RANDOM_BYTES, Scope, digest, hint, mint
+from service.domain.workspaces import Policy, PolicyAct
 from service.store import acts
 from service.store.database import Database, Prepared
 from service.store.locks import lock_name
@@ -24,7 +25,8 @@ MOST_LIVE: Final = 100
 
 _FIND = Prepared(
     """
-    SELECT k.id, k.digest, k.workspace_id, w.slug, k.scope, k.name
+    SELECT k.id, k.digest, k.workspace_id, w.slug, k.scope, k.name, w.submit_scope, w.cancel_scope, w.release_scope,
+        w.cancel_own_only, w.blocked_reason
     FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id
     WHERE k.digest = %(digest)s AND k.revoked_at IS NULL
         AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
@@ -57,13 +59,19 @@ class TooManyKeys(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a key that works."""
+    """Who holds a key that works, and what holds for its workspace.
+
+    Attributes:
+        blocked: the operator's words while they hold its work.
+    """
 
     key_id: str
     workspace_id: str
     workspace: str
     scope: Scope
-    name: str = ""
+    name: str
+    policy: Policy
+    blocked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +142,21 @@ def find(database: Database, key: str) -> Holder | None:
     rows = database.look(_FIND, {"digest": presented})
     if not rows:
         return None
-    ((key_id, kept, workspace_id, slug, scope, name),) = rows
-    found = Holder(key_id, workspace_id, slug, Scope(scope), name)
-    return found if hmac.compare_digest(bytes(kept), presented) else None
+    ((key_id, kept, workspace_id, slug, scope, name, *least, own_only, blocked),) = rows
+    if not hmac.compare_digest(bytes(kept), presented):
+        return None
+    policy = policy_of(*least, cancel_own_only=own_only)
+    return Holder(key_id, workspace_id, slug, Scope(scope), name, policy, blocked)
+
+
+def policy_of(submit_scope: str, cancel_scope: str, release_scope: str, *, cancel_own_only: bool) -> Policy:
+    """The policy in a workspace's columns."""
+    least = {
+        PolicyAct.SUBMIT: Scope(submit_scope),
+        PolicyAct.CANCEL: Scope(cancel_scope),
+        PolicyAct.RELEASE: Scope(release_scope),
+    }
+    return Policy(least, cancel_own_only)
 
 
 def get(session: Session, workspace_id: str, key_id: str) -> ApiKey | None:
@@ -189,6 +209,15 @@ def rotate(
         replaced = {"id": old.id, "expires_at": _iso(session.scalars(changed).one())}
         _note(database, session, made[0], Act.KEY_ROTATED, actor, replaced=replaced)
         return made
+
+
+def is_successor(session: Session, key_id: str, of: str) -> bool:
+    """Whether a key is another one, or replaces it, directly or over others."""
+    if key_id == of:
+        return True
+    line = select(ApiKey.replaces).where(ApiKey.id == key_id).cte("line", recursive=True)
+    line = line.union(select(ApiKey.replaces).where(ApiKey.id == line.c.replaces))
+    return session.scalar(select(line.c.replaces).where(line.c.replaces == of)) is not None
 
 
 def used(database: Database, key_id: str) -> None:

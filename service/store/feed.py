@@ -11,10 +11,10 @@ from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, or_, select,
 from sqlalchemy.orm import Session
 
 from service.domain.acts import Act
-from service.store.tables import Event
+from service.store.tables import Event, Workspace
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """A place in the feed: just behind an event."""
 
@@ -71,3 +71,16 @@ def read(session: Session, workspace_id: str, filters: FeedFilters, *, after: Pl
     if filters.change_request_id is not None:
         statement = statement.where(Event.change_request_id == filters.change_request_id)
     return session.scalars(statement.order_by(Event.transaction_id, Event.position).limit(limit)).all()
+
+
+def newest(session: Session, workspace_id: str) -> Place:
+    """Behind the newest event that is shown. Whoever read on from here has missed nothing, whatever they filter."""
+    statement = select(Event.transaction_id, Event.position).where(Event.workspace_id == workspace_id, settled())
+    row = session.execute(statement.order_by(Event.transaction_id.desc(), Event.position.desc()).limit(1)).first()
+    return Place() if row is None else Place(row.transaction_id, row.position)
+
+
+def forgotten(session: Session, workspace_id: str) -> Place:
+    """Up to here events may have been deleted. Ask after reading: what was deleted before is told then."""
+    place = select(Workspace.forgotten_transaction_id, Workspace.forgotten_position)
+    return Place(*session.execute(place.where(Workspace.id == workspace_id)).one())

@@ -14,6 +14,7 @@ from service.domain.approver import Approver
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Facts, News, ProposalOutcome
 from service.domain.prepares import Hearing
+from service.domain.reasons import Reason
 from service.domain.snapshots import (
     JOINABLE_PROPOSAL,
     LIVE_PROPOSAL,
@@ -24,7 +25,8 @@ from service.domain.snapshots import (
 )
 from service.domain.snapshots import Proposal as ProposalSnapshot
 from service.domain.snapshots import SafeTransaction as SafeTransactionSnapshot
-from service.store import inbound, membership, nonces, snapshots, transitions
+from service.domain.workspaces import safe_subject
+from service.store import inbound, membership, nonces, snapshots, standing, transitions
 from service.store.database import Database
 from service.store.leases import Lease, due_again, given_back, held
 from service.store.locks import lock_name
@@ -76,7 +78,11 @@ class StoredRequestIntents:
                 if before is not None:
                     membership.leave(session, before)
                     session.flush()
-            return snapshots.proposal(session, row.id)
+            joined = snapshots.proposal(session, row.id)
+        if safe is not None and approver is not None:
+            # Apart from the join, which holds rows that those who wait may want to lock in another order.
+            standing.found_well(self._database, joined.workspace_id, safe_subject(joined.chain_id, safe))
+        return joined
 
     def _request(self, session: Session, *, lock: bool = False) -> ChangeRequest:
         statement = select(ChangeRequest).where(held(self._lease))
@@ -235,6 +241,18 @@ def apply(database: Database, lease: Lease, before: ProposalSnapshot, outcome: P
             _give_back(session, lease)
         if _has_news(before, outcome, stands=stands):
             membership.ring_members(session, row.id)
+    _tell_standing(database, before, outcome)
+
+
+def _tell_standing(database: Database, proposal: ProposalSnapshot, outcome: ProposalOutcome) -> None:
+    if outcome.is_delegate is None or proposal.safe is None:
+        return
+    subject = safe_subject(proposal.chain_id, proposal.safe)
+    if outcome.is_delegate:
+        standing.found_well(database, proposal.workspace_id, subject)
+        return
+    detail = f"the service's key is no delegate of an owner of {proposal.safe} any more"
+    standing.note(database, proposal.workspace_id, subject, Reason.PROPOSER_NOT_DELEGATE, detail)
 
 
 def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What the database says about the parts of the deployment: no call to the outside, one statement."""
+"""What the database says about the parts of the deployment: no call to the outside."""
 
 from sqlalchemy import text
 
-from service.domain.readiness import QUEUE_PREFIX, Condition, Part, judge
+from service.domain.readiness import QUEUE_PREFIX, Condition, Part, judge, workspaces_part
 from service.store.database import Database
 
 # The age of a chain is counted from its last answer, before the first one from when it should have been read.
@@ -19,11 +19,24 @@ _PARTS = text(
 )
 
 
+_BLOCKED = text(
+    """
+    SELECT code, count(DISTINCT workspace_id) AS workspaces FROM (
+      SELECT reason AS code, workspace_id FROM workspace_faults
+      UNION ALL SELECT 'workspace_blocked', id FROM workspaces WHERE blocked_reason IS NOT NULL
+    ) AS blocks GROUP BY code ORDER BY code
+    """
+)
+
+
 def look(database: Database) -> list[Part]:
     """Every part that the database knows of, by name."""
     with database.transaction() as session:
         found = session.execute(_PARTS).all()
+        blocked = {row.code: row.workspaces for row in session.execute(_BLOCKED)}
     parts = [judge(row.part, row.age, row.failed) for row in found]
     if not any(part.name.startswith(QUEUE_PREFIX) for part in parts):
         parts.append(Part("workers", Condition.DEGRADED, "no queue was ever served"))
+    if blocked:
+        parts.append(workspaces_part(blocked))
     return sorted(parts, key=lambda part: part.name)

@@ -126,6 +126,7 @@ class Submission:
     may_loosen: bool = False
     not_before: datetime | None = None
     retry_of: str | None = None
+    submitted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,7 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
         "commit_policy": _own_policy(submission),
         "not_before": submission.not_before,
         "retry_of": submission.retry_of,
+        "submitted_by": submission.submitted_by,
         "patch": submission.patch,
         "allow_without_approval": submission.allow_without_approval,
         "warnings": list(submission.warnings),

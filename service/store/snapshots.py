@@ -110,19 +110,21 @@ def _policy_columns() -> tuple[Any, ...]:
     return (
         workspace.allow_without_approval,
         workspace.run_deadline_seconds,
+        workspace.blocked_reason,
         _contracts(tables.RegisteredSafe),
         _contracts(tables.ExternalApp),
     )
 
 
 def _policy(workspace_id: str, *columns: Any) -> domain.WorkspacePolicy:  # noqa: ANN401 - of any row
-    allow_without_approval, run_deadline_seconds, safes, external_apps = columns
+    allow_without_approval, run_deadline_seconds, blocked, safes, external_apps = columns
     return domain.WorkspacePolicy(
         id=workspace_id,
         allow_without_approval=allow_without_approval,
         run_deadline_seconds=run_deadline_seconds,
         safes=frozenset((chain_id, address) for chain_id, address in safes or ()),
         external_apps=frozenset((chain_id, address) for chain_id, address in external_apps or ()),
+        blocked=blocked,
     )
 
 

@@ -161,7 +161,12 @@ def replay(database: Database, workspace_id: str, endpoint_id: str, wanted: Rang
                 WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.state == DeliveryState.DELIVERED
             )
             statement = statement.where(Event.id.not_in(taken))
-        ordered = statement.order_by(Event.transaction_id, Event.position).limit(MOST_REPLAYED + 1)
+        ordered = (
+            statement.order_by(Event.transaction_id, Event.position)
+            .limit(MOST_REPLAYED + 1)
+            # Events that are being deleted are not sent again.
+            .with_for_update(read=True, key_share=True, skip_locked=True)
+        )
         found = session.execute(ordered).all()
         page = found[:MOST_REPLAYED]
         if page:

@@ -23,7 +23,18 @@ _SECRETS: Final[Mapping[str, tuple[str, str]]] = {
     "phala_webhook_secrets": ("phala_webhook_secrets_sealed", PHALA_SECRET),
 }
 """Secret settings: their column, and what it was sealed for."""
-_NO_SETTINGS: Final = frozenset({"id", "slug", "created_at"})
+_NO_SETTINGS: Final = frozenset(
+    {
+        "id",
+        "slug",
+        "created_at",
+        "phala_api_key_set_at",
+        "phala_webhook_secrets_set_at",
+        "forgotten_transaction_id",
+        "forgotten_position",
+    }
+)
+"""Columns that nobody sets: what follows from others, and how far retention came."""
 _TABLE: Final[Table] = Base.metadata.tables[Workspace.__tablename__]
 _PLAIN: Final = [column for column in _TABLE.c if column.name not in _NO_SETTINGS and "_sealed" not in column.name]
 

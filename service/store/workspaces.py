@@ -1,25 +1,47 @@
-"""Tenants: their keys, Safes, declared apps and webhook endpoints."""
+"""Tenants: created and replaced from the workspace file, looked up, and their secrets opened."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import delete, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from service.domain.actors import Actor
 from service.domain.gates import CommitPolicy
+from service.domain.workspaces import DEADLINE, RUN_DEADLINE
+from service.store import workspace_settings
 from service.store.database import Database
 from service.store.locks import lock_name
-from service.store.tables import ExternalApp, RegisteredSafe, Workspace
+from service.store.tables import ExternalApp, RegisteredSafe, Workspace, WorkspaceFault
 from service.store.webhook_file import apply_file, hold
 from service.store.workspace_changes import PHALA_KEY, PHALA_SECRET, told
+from service.store.workspace_settings import Changes
+
+
+class WorkspaceExists(Exception):
+    """The slug is taken."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"there is a workspace {slug} already")
+
+
+class WorkspaceUnknown(Exception):
+    """No workspace has the slug."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"there is no workspace {slug}: create it with `countersign workspace create` or `apply`")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceSpec:
-    """What an operator says about a workspace. Addresses checksummed, deadlines in seconds."""
+    """What an operator says about a workspace. Addresses checksummed, deadlines in seconds.
+
+    Attributes:
+        more: other columns to be set, see ``workspace_settings.Changes``; those left out stay as they are.
+    """
 
     slug: str
     phala_base_url: str
@@ -27,54 +49,78 @@ class WorkspaceSpec:
     safes: Sequence[tuple[int, str]]
     external_apps: Sequence[tuple[int, str]] = ()
     allow_without_approval: bool = False
-    deadline_seconds: int = 30 * 86400
-    run_deadline_seconds: int = 3600
+    deadline_seconds: int = DEADLINE
+    run_deadline_seconds: int = RUN_DEADLINE
     commit_policy: CommitPolicy = CommitPolicy.AUTO
     parallel_commits: int = 1
     webhooks: Sequence[tuple[str, SecretStr]] = ()
     phala_webhook_secrets: Sequence[SecretStr] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PhalaAccount:
-    """Where and as whom a workspace speaks to Phala Cloud."""
+    """Where and as whom a workspace speaks to Phala Cloud.
+
+    Attributes:
+        key_set_at: when the key was set.
+        faults: subjects of what was found wrong with the key, see ``service.store.standing``.
+    """
 
     base_url: str
     api_key: SecretStr
+    key_set_at: datetime
+    faults: frozenset[str] = frozenset()
 
 
 def save(database: Database, spec: WorkspaceSpec, actor: Actor) -> str:
     """Create or replace a workspace's settings by its slug; its id."""
-    with database.transaction() as session:
-        # Processes that start together must not each think of an id.
-        lock_name(session, f"workspace:{spec.slug}")
-        workspace_id = session.scalar(select(Workspace.id).where(Workspace.slug == spec.slug)) or database.new_id("ws")
-        endpoints = hold(session, workspace_id)
-        with told(database, session, workspace_id, actor):
-            _write(database, session, workspace_id, spec)
-        apply_file(database, session, workspace_id, endpoints, spec.webhooks, actor)
-        return workspace_id
-
-
-def _write(database: Database, session: Session, workspace_id: str, spec: WorkspaceSpec) -> None:
-    sealed = database.sealer.seal(spec.phala_api_key, purpose=PHALA_KEY, row_id=workspace_id)
-    values = {
-        "phala_base_url": spec.phala_base_url,
-        "phala_api_key_sealed": sealed,
-        "phala_webhook_secrets_sealed": [
-            database.sealer.seal(secret, purpose=PHALA_SECRET, row_id=workspace_id)
-            for secret in spec.phala_webhook_secrets
-        ],
+    columns = {
         "allow_without_approval": spec.allow_without_approval,
         "deadline_seconds": spec.deadline_seconds,
         "run_deadline_seconds": spec.run_deadline_seconds,
         "commit_policy": spec.commit_policy.value,
         "parallel_commits": spec.parallel_commits,
+        **spec.more,
     }
-    statement = insert(Workspace).values(id=workspace_id, slug=spec.slug, **values)
-    session.execute(statement.on_conflict_do_update(index_elements=["slug"], set_=values))
-    _replace(session, RegisteredSafe, workspace_id, spec.safes)
-    _replace(session, ExternalApp, workspace_id, spec.external_apps)
+    changes = Changes(columns, spec.phala_api_key, spec.phala_webhook_secrets, spec.phala_base_url)
+    with database.transaction() as session:
+        # Processes that start together must not each think of an id.
+        lock_name(session, f"workspace:{spec.slug}")
+        known = session.scalar(select(Workspace.id).where(Workspace.slug == spec.slug))
+        workspace_id = known or database.new_id("ws")
+        endpoints = hold(session, workspace_id)
+        with told(database, session, workspace_id, actor):
+            if known is None:
+                _add(session, workspace_id, spec.slug, spec.phala_base_url)
+            workspace_settings.write(database, session, workspace_id, changes)
+            _replace(session, RegisteredSafe, workspace_id, spec.safes)
+            _replace(session, ExternalApp, workspace_id, spec.external_apps)
+        apply_file(database, session, workspace_id, endpoints, spec.webhooks, actor)
+        return workspace_id
+
+
+def create(database: Database, slug: str, phala_base_url: str, changes: Changes, actor: Actor) -> str:
+    """Create a workspace, with a Phala API key among its settings; its id.
+
+    Raises:
+        WorkspaceExists: see there.
+    """
+    workspace_id = database.new_id("ws")
+    with database.transaction() as session:
+        lock_name(session, f"workspace:{slug}")
+        if session.scalar(select(Workspace.id).where(Workspace.slug == slug)) is not None:
+            raise WorkspaceExists(slug)
+        with told(database, session, workspace_id, actor):
+            _add(session, workspace_id, slug, phala_base_url)
+            workspace_settings.write(database, session, workspace_id, changes)
+        return workspace_id
+
+
+def _add(session: Session, workspace_id: str, slug: str, phala_base_url: str) -> None:
+    """A row without secrets, which this transaction gives it."""
+    session.add(Workspace(id=workspace_id, slug=slug, phala_base_url=phala_base_url, phala_api_key_sealed=b""))
+    session.flush()
 
 
 def _replace(
@@ -92,6 +138,23 @@ def id_of(database: Database, slug: str) -> str | None:
     """The workspace with a slug."""
     with database.transaction() as session:
         return session.scalar(select(Workspace.id).where(Workspace.slug == slug))
+
+
+def named(database: Database, slug: str) -> str:
+    """The id of the workspace with a slug.
+
+    Raises:
+        WorkspaceUnknown: see there.
+    """
+    found = id_of(database, slug)
+    if found is None:
+        raise WorkspaceUnknown(slug)
+    return found
+
+
+def listing(session: Session) -> Sequence[Workspace]:
+    """All workspaces, by slug."""
+    return session.scalars(select(Workspace).order_by(Workspace.slug)).all()
 
 
 def phala_webhook_secrets(database: Database, slug: str) -> tuple[str, Sequence[SecretStr]] | None:
@@ -117,7 +180,9 @@ def phala_account(database: Database, workspace_id: str) -> PhalaAccount:
         SealingError: the key does not open.
         sqlalchemy.exc.NoResultFound: there is no such workspace.
     """
+    faults = select(WorkspaceFault.subject).where(WorkspaceFault.workspace_id == Workspace.id)
     with database.reads() as session:
-        row = session.get_one(Workspace, workspace_id)
+        statement = select(Workspace, func.array(faults.scalar_subquery())).where(Workspace.id == workspace_id)
+        row, subjects = session.execute(statement).one()
         key = database.sealer.open(row.phala_api_key_sealed, purpose=PHALA_KEY, row_id=workspace_id)
-        return PhalaAccount(row.phala_base_url, key)
+        return PhalaAccount(row.phala_base_url, key, row.phala_api_key_set_at, frozenset(subjects))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from eth_account.signers.local import LocalAccount
 
 from sandbox.chain.accounts import DELEGATE, OUTSIDER, OWNERS
 from sandbox.deployment import WORKSPACE
@@ -61,12 +60,25 @@ def test_an_app_whose_owner_is_no_registered_safe(stack: Stack):
     _failed(stack, first_cvm(cvm), Reason.APP_OWNER_NOT_REGISTERED)
 
 
-@pytest.mark.parametrize(
-    ("account", "reason"), [(OWNERS[2], Reason.PROPOSER_IS_OWNER), (OUTSIDER, Reason.PROPOSER_NOT_DELEGATE)]
-)
-def test_a_proposer_that_is_an_owner_or_no_delegate(proposer_key: Stack, account: LocalAccount, reason: Reason):
-    proposer_key.restart_worker_as(account)
-    _failed(proposer_key, first_cvm(proposer_key.world.add_app()), reason)
+def test_a_proposer_that_is_an_owner(proposer_key: Stack):
+    proposer_key.restart_worker_as(OWNERS[2])
+    _failed(proposer_key, first_cvm(proposer_key.world.add_app()), Reason.PROPOSER_IS_OWNER)
+
+
+def test_a_proposer_that_is_no_delegate_blocks_the_workspace_until_it_is_one(proposer_key: Stack):
+    stack = proposer_key
+    stack.restart_worker_as(OUTSIDER)
+    cvm = first_cvm(stack.world.add_app())
+    request_id = stack.submit(cvm, compose("no delegate"))
+    stack.wait_until(lambda: (stack.get(request_id)["reason"] or {}).get("code") == Reason.PROPOSER_NOT_DELEGATE)
+    (block,) = stack.client.get("/v1/workspace").json()["blocks"]
+    assert block["code"] == Reason.PROPOSER_NOT_DELEGATE
+    assert stack.world.phala.ledger("prepare", cvm) == []
+
+    stack.restart_worker_as(DELEGATE)
+    assert stack.client.post("/v1/workspace/recheck").status_code == 202
+    stack.wait_for(request_id, "proposed")
+    assert stack.client.get("/v1/workspace").json()["blocks"] == []
 
 
 def test_bad_bodies_are_problems_that_say_what_to_do(stack: Stack):

@@ -36,7 +36,8 @@ class TestFind:
     def test_a_new_key_is_found_with_what_it_may_do(self, database: Database, workspace: str):
         row, key = api_keys.create(database, _new(workspace), rows.ACTOR)
         holder = api_keys.find(database, key.get_secret_value())
-        assert holder == api_keys.Holder(row.id, workspace, "acme", Scope.SUBMIT, "ci")
+        policy = api_keys.policy_of("submit", "submit", "manage", cancel_own_only=False)
+        assert holder == api_keys.Holder(row.id, workspace, "acme", Scope.SUBMIT, "ci", policy)
         assert (row.works, row.name, row.created_by, row.expires_at) == (True, "ci", "command line", None)
 
     def test_only_the_hash_is_stored(self, database: Database, workspace: str):

@@ -10,11 +10,13 @@ from typer.testing import CliRunner, Result
 
 from service.cli import app
 from service.domain.outcomes import Notice
+from service.domain.states import State
 from service.settings import SettingsError
-from service.store import events
+from service.store import events, retention
 from service.store.database import Database
 from service.store.tables import ChangeRequest
 from tests.support import rows
+from tests.support.old_events import age
 
 Run = Callable[..., Result]
 SECRET = b64encode(bytes(32)).decode()
@@ -71,6 +73,23 @@ def test_what_no_hash_covers_is_told_and_counts_where_that_is_wished(database: D
     alter(database, "UPDATE change_requests SET last_chained_seq = 0, last_event_hash = NULL")
     told = "3 events are not covered by a hash yet: an older version wrote them\n4 events in 2 chains, 0 broken\n"
     assert [(one.exit_code, one.stdout) for one in (run("verify"), run("verify", "--strict"))] == [(0, told), (1, told)]
+
+
+def test_what_retention_deleted_breaks_nothing(database: Database, run: Run, request_id: str):
+    rows.workspace(database, deadline_seconds=600)
+    with database.transaction() as session:
+        row = session.get_one(ChangeRequest, request_id)
+        row.state, row.due_at = State.CANCELLED, None
+    age(database, 400)
+    assert run("verify").stdout == "5 events in 2 chains, 0 broken\n"
+    assert retention.forget(database) == 4
+    result = run("verify", "--strict")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "1 chains begin in the middle: what was before is not here\n"
+        "1 change requests have no events any more: retention deleted them\n"
+        "1 events in 2 chains, 0 broken\n",
+    )
 
 
 def test_an_export_is_resumed_and_verified_without_a_database(

@@ -10,7 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from service.cli import app, duration
+from service.cli import app
+from service.commands.shared import duration
 from service.domain.api_keys import is_well_formed
 from service.settings import SettingsError
 from service.store import api_keys

@@ -93,7 +93,7 @@ START: dict[str, Callable[[Settings], object]] = {
     "beat": make_app,
     "watch": _start_watch,
     "migrate": lambda settings: settings.need("database_url"),
-    "workspace apply": wiring.database_of,
+    "workspace": wiring.database_of,
     "key": wiring.database_of,
     "secrets rotate": wiring.database_of,
     "audit": wiring.database_of,

@@ -13,19 +13,29 @@ UNKNOWN_IDS = {
     "key_id": f"key_{'0' * 32}",
     "endpoint_id": f"ep_{'0' * 32}",
     "delivery_id": f"dlv_{'0' * 32}",
+    "contract": f"8453:0x{'0' * 39}1",
 }
+CONTRACT = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 HOOKS = "/v1/webhook-endpoints"
 HOOK = f"{HOOKS}/{{endpoint_id}}"
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route, the scope it needs, and a body it takes."""
+    """A route, the scope it needs, and a body it takes.
+
+    ``floor`` is the scope that it needs of every workspace, where the workspace's policy may say which one it needs.
+    """
 
     method: str
     template: str
     scope: Scope
     body: dict[str, Any] | None = None
+    floor: Scope | None = None
+
+    def needs(self, scope: Scope) -> Scope:
+        """The scope that a refused key of this scope is told to have."""
+        return self.scope if self.floor is None or scope.includes(self.floor) else self.floor
 
     def path(self, ids: dict[str, str] = UNKNOWN_IDS) -> str:
         """The path with ids, which belong to nobody unless given."""
@@ -48,10 +58,19 @@ ROUTES = (
     Route("POST", "/v1/change-requests/{request_id}/cancel", Scope.SUBMIT),
     Route("POST", "/v1/change-requests/{request_id}/refresh", Scope.SUBMIT),
     Route("POST", "/v1/change-requests/{request_id}/retry", Scope.SUBMIT),
-    Route("POST", "/v1/change-requests/{request_id}/release", Scope.MANAGE),
+    Route("POST", "/v1/change-requests/{request_id}/release", Scope.MANAGE, floor=Scope.SUBMIT),
     Route("GET", "/v1/workspace/freeze", Scope.READ),
     Route("POST", "/v1/workspace/freeze", Scope.MANAGE, {"reason": "an incident"}),
     Route("DELETE", "/v1/workspace/freeze", Scope.MANAGE),
+    Route("GET", "/v1/workspace", Scope.READ),
+    Route("PATCH", "/v1/workspace", Scope.ADMIN, {"name": "Acme"}),
+    Route("POST", "/v1/workspace/recheck", Scope.MANAGE),
+    Route("GET", "/v1/workspace/safes", Scope.READ),
+    Route("POST", "/v1/workspace/safes", Scope.ADMIN, {"address": f"base:{CONTRACT}"}),
+    Route("DELETE", "/v1/workspace/safes/{contract}", Scope.ADMIN),
+    Route("GET", "/v1/workspace/external-apps", Scope.READ),
+    Route("POST", "/v1/workspace/external-apps", Scope.ADMIN, {"chain_id": 8453, "address": CONTRACT}),
+    Route("DELETE", "/v1/workspace/external-apps/{contract}", Scope.ADMIN),
     Route("GET", "/v1/chains", Scope.READ),
     Route("GET", "/v1/events", Scope.READ),
     Route("POST", HOOKS, Scope.MANAGE, {"url": "https://hooks.example.com/"}),

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from service.commands.workspace_file import read
 from service.settings import SettingsError
 from service.store.workspaces import WorkspaceSpec
-from service.workspace_file import read
 
 SECRET = "whsec_Zm9yIHRlc3RzIG9ubHksIG5vIHNlY3JldA"
 SAFE = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"

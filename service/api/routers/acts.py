@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from service.api import refreshing, retrying
 from service.api.bodies import REFRESH_EXAMPLES, RETRY_EXAMPLES, RefreshBody, RetryBody
-from service.api.deps import ManageDep, RequestId, SubmitDep, known
+from service.api.deps import RequestId, SubmitDep, known
 from service.api.description import example, failures
+from service.api.policy import permit, permit_cancel
 from service.api.problems import (
     ALREADY_ENDED,
     BODY_TOO_LARGE,
@@ -27,11 +28,13 @@ from service.api.problems import (
     PREPARED_DIFFERS,
     TOKEN_ALREADY_SUBMITTED,
     UNSUPPORTED_MEDIA_TYPE,
+    WORKSPACE_BLOCKED,
     Problem,
 )
 from service.api.route import ApiRoute
 from service.api.routers.change_requests import shown_now
 from service.api.schemas import ChangeRequestOut
+from service.domain.workspaces import PolicyAct
 from service.store import requests, wishes
 from service.store.wishes import AlreadyEnded, CommitStarted
 
@@ -55,10 +58,14 @@ def _in_time() -> Iterator[None]:
     "/{request_id}/cancel",
     status_code=202,
     summary="Cancel a change request",
-    responses=example(202, "ChangeRequest", "The wish is stored") | failures(NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
+    responses=example(202, "ChangeRequest", "The wish is stored")
+    | failures(NOT_PERMITTED, NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
 )
 def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
     """Ask to cancel. The state turns `cancelled` soon after; to ask twice changes nothing."""
+    with caller.database.transaction() as session:
+        row = known(requests.get(session, caller.workspace_id, request_id))
+    permit_cancel(caller, row)
     now = caller.parts.clock.now()
     with _in_time():
         known(wishes.wish_cancel(caller.database, caller.workspace_id, request_id, now, caller.actor))
@@ -69,13 +76,16 @@ def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
     "/{request_id}/release",
     status_code=202,
     summary="Release the commit of a change request",
-    responses=example(202, "ChangeRequest", "It is released") | failures(NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
+    responses=example(202, "ChangeRequest", "It is released")
+    | failures(WORKSPACE_BLOCKED, NOT_FOUND, COMMIT_STARTED, ALREADY_ENDED),
 )
-def release(request_id: RequestId, caller: ManageDep) -> ChangeRequestOut:
+def release(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
     """Let the commit follow that the policy `hold`, or a failure in the same rollout, holds; also beforehand.
 
-    It does not end a freeze, and does not pass over `not_before`. To release twice changes nothing.
+    It does not end a freeze, and does not pass over `not_before`. To release twice changes nothing. Which keys may do
+    it is `policy.release` of the workspace: those of scope `manage` and larger unless it says otherwise.
     """
+    permit(caller, PolicyAct.RELEASE)
     now = caller.parts.clock.now()
     with _in_time():
         known(wishes.release(caller.database, caller.workspace_id, request_id, now, caller.actor))
@@ -87,7 +97,16 @@ def release(request_id: RequestId, caller: ManageDep) -> ChangeRequestOut:
     status_code=202,
     summary="Try a change request again",
     responses=example(202, "ChangeRequest", "A new change request is stored", headers=["Location"])
-    | failures(*_BODY_PROBLEMS, NOT_PERMITTED, NOT_FOUND, NOTHING_TO_RETRY, PREPARE_NEEDED, CVM_BUSY, COMMIT_STARTED),
+    | failures(
+        *_BODY_PROBLEMS,
+        NOT_PERMITTED,
+        WORKSPACE_BLOCKED,
+        NOT_FOUND,
+        NOTHING_TO_RETRY,
+        PREPARE_NEEDED,
+        CVM_BUSY,
+        COMMIT_STARTED,
+    ),
 )
 def retry(
     request_id: RequestId,
@@ -99,6 +118,7 @@ def retry(
 
     `retry_of` links it. A compose hash that was approved already needs no new signatures.
     """
+    permit(caller, PolicyAct.SUBMIT)
     with caller.database.transaction() as session:
         ended = known(requests.get(session, caller.workspace_id, request_id))
     row = retrying.retry(ended, body or RetryBody(), caller)
@@ -113,6 +133,7 @@ def retry(
     responses=example(202, "ChangeRequest", "The wish is stored, or the token taken")
     | failures(
         *_BODY_PROBLEMS,
+        WORKSPACE_BLOCKED,
         NOT_FOUND,
         PREPARED_DIFFERS,
         NOTHING_PREPARED,
@@ -131,6 +152,7 @@ def refresh(
 
     The approval stands: the compose hash must be the same.
     """
+    permit(caller, PolicyAct.SUBMIT)
     shown = shown_now(caller, request_id)
     prepared = body.prepared if body else None
     refreshing.refresh(caller.parts, caller.workspace_id, shown.id, prepared, caller.actor)

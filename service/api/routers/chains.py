@@ -1,13 +1,16 @@
 """Route of the chains: whether they are read, and how far."""
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 
 from service.api.deps import ReadDep
 from service.api.description import example
 from service.api.route import ApiRoute
-from service.api.schemas import CatchUp, ChainList, ChainStatus, ChainWatch
+from service.api.schemas import CatchUp, ChainList, ChainSettingsOut, ChainStatus, ChainWatch
 from service.store import chains
 from service.store.chains import ChainProgress
+from service.wiring import ChainLinks
 
 router = APIRouter(prefix="/v1/chains", tags=["chains"], route_class=ApiRoute)
 
@@ -19,17 +22,17 @@ def listing(caller: ReadDep) -> ChainList:
     with caller.database.transaction() as session:
         read = {each.chain_id: each for each in chains.progress(session, configured.keys())}
     return ChainList(
-        items=[_shown(chain_id, configured[chain_id].name, read.get(chain_id)) for chain_id in sorted(configured)]
+        items=[_shown(chain_id, configured[chain_id], read.get(chain_id)) for chain_id in sorted(configured)]
     )
 
 
-def _shown(chain_id: int, name: str, progress: ChainProgress | None) -> ChainStatus:
+def _shown(chain_id: int, chain: ChainLinks, progress: ChainProgress | None) -> ChainStatus:
     if progress is None:
         nothing = ChainProgress(chain_id, None, None, None, None, 0, None, None)
-        return _shown(chain_id, name, nothing)
+        return _shown(chain_id, chain, nothing)
     return ChainStatus(
         id=chain_id,
-        name=name,
+        name=chain.name,
         status=_status(progress),
         head_block=progress.head,
         final_block=progress.final,
@@ -38,6 +41,7 @@ def _shown(chain_id: int, name: str, progress: ChainProgress | None) -> ChainSta
         age_seconds=None if progress.age_seconds is None else round(progress.age_seconds, 1),
         failed_looks=progress.failed_looks,
         catch_up=_catch_up(progress),
+        settings=None if chain.setup is None else ChainSettingsOut(**asdict(chain.setup)),
     )
 
 

@@ -12,6 +12,7 @@ from service.api.cursors import REQUEST_ID
 from service.api.deps import Caller, ReadDep, RequestId, SubmitDep, known
 from service.api.description import example, failures
 from service.api.fields import Bytes32, CvmId
+from service.api.policy import permit
 from service.api.problems import (
     BODY_TOO_LARGE,
     CHAIN_NOT_CONFIGURED,
@@ -24,10 +25,12 @@ from service.api.problems import (
     TOKEN_ALREADY_SUBMITTED,
     TOO_MANY_WAITING,
     UNSUPPORTED_MEDIA_TYPE,
+    WORKSPACE_BLOCKED,
 )
 from service.api.route import ApiRoute
 from service.api.schemas import ChangeRequestList, ChangeRequestOut, EventList
 from service.domain.states import TERMINAL, State
+from service.domain.workspaces import PolicyAct
 from service.store import request_lists, requests
 from service.store.request_lists import Filters, Place, Sort
 
@@ -88,6 +91,7 @@ class EventsQuery(_Query):
     | failures(
         MALFORMED_JSON,
         NOT_PERMITTED,
+        WORKSPACE_BLOCKED,
         TOKEN_ALREADY_SUBMITTED,
         CVM_BUSY,
         COMMIT_STARTED,
@@ -101,6 +105,7 @@ def submit(
     body: Annotated[SubmitBody, Body(openapi_examples=SUBMIT_EXAMPLES)], caller: SubmitDep, response: Response
 ) -> ChangeRequestOut:
     """Store a change of one CVM. It is prepared, proposed to the Safe's owners, and committed once they approved."""
+    permit(caller, PolicyAct.SUBMIT)
     row = submissions.store(submissions.submission(body, caller), caller)
     response.headers["Location"] = caller.show.url(row.id)
     return caller.show.change_request(row, None)
@@ -170,5 +175,7 @@ def events(request_id: RequestId, query: Annotated[EventsQuery, Query()], caller
         row = known(requests.get(session, caller.workspace_id, request_id))
         found = request_lists.events_of(session, row, after=query.after, limit=query.limit)
     return EventList(
-        items=[representation.event(event) for event in found], last_seq=found[-1].seq if found else query.after
+        items=[representation.event(event) for event in found],
+        last_seq=found[-1].seq if found else query.after,
+        deleted_at=row.events_deleted_at,
     )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from service.api import cursors
 from service.api.deps import ReadDep
 from service.api.description import example, failures
-from service.api.problems import INVALID_REQUEST
+from service.api.problems import CURSOR_EXPIRED, INVALID_REQUEST, Problem
 from service.api.route import ApiRoute
 from service.api.webhook_bodies import FeedQuery
 from service.api.webhook_schemas import Feed, FeedEvent
@@ -22,7 +22,7 @@ _PLACE: Final = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
 @router.get(
     "",
     summary="Read the events of the workspace",
-    responses=example(200, "Feed", "Events, oldest first") | failures(INVALID_REQUEST),
+    responses=example(200, "Feed", "Events, oldest first") | failures(INVALID_REQUEST, CURSOR_EXPIRED),
 )
 def read(query: Annotated[FeedQuery, Query()], caller: ReadDep) -> Feed:
     """Read what happened in the whole workspace, oldest first; `next_cursor` is where to read on, now or later.
@@ -33,13 +33,20 @@ def read(query: Annotated[FeedQuery, Query()], caller: ReadDep) -> Feed:
     filters = FeedFilters(query.types.split(",") if query.types else (), query.change_request_id)
     after = _place(query.cursor)
     with caller.database.transaction() as session:
+        newest = feed.newest(session, caller.workspace_id)  # before reading: nothing comes in before it any more
         found = feed.read(session, caller.workspace_id, filters, after=after, limit=query.limit + 1)
+        forgotten = feed.forgotten(session, caller.workspace_id)
+    if query.cursor is not None and after < forgotten:
+        raise Problem(CURSOR_EXPIRED, f"{CURSOR_EXPIRED.meaning} {CURSOR_EXPIRED.remedy}")
     page = found[: query.limit]
+    has_more = len(found) > len(page)
     reached = Place(page[-1].transaction_id, page[-1].position) if page else after
+    if not has_more:
+        reached = max(reached, newest)  # past what the filters keep out
     return Feed(
         items=[FeedEvent.of(row) for row in page],
         next_cursor=cursors.encode(f"{reached.transaction_id}.{reached.position}"),
-        has_more=len(found) > len(page),
+        has_more=has_more,
     )
 
 

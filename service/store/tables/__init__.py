@@ -12,7 +12,7 @@ from service.store.tables.change_requests import ChangeRequest
 from service.store.tables.inbound import CommitToken, InboundEvent
 from service.store.tables.outbox import ActChain, Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from service.store.tables.processes import Heartbeat
-from service.store.tables.workspaces import ExternalApp, RegisteredSafe, Workspace
+from service.store.tables.workspaces import ExternalApp, RegisteredSafe, Workspace, WorkspaceFault
 
 __all__ = [
     "ActChain",
@@ -34,4 +34,5 @@ __all__ = [
     "WebhookDelivery",
     "WebhookEndpoint",
     "Workspace",
+    "WorkspaceFault",
 ]

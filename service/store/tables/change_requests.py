@@ -23,7 +23,7 @@ class ChangeRequest(Leased, Base):
     """A change of one CVM on its way.
 
     ``last_chained_seq`` and ``last_event_hash`` are of the last event that has a hash: the last of all, but where a
-    version without hashes wrote after it.
+    version without hashes wrote after it. ``submitted_by`` is the id of an API key, null if no key submitted it.
     """
 
     __tablename__ = "change_requests"
@@ -93,6 +93,7 @@ class ChangeRequest(Leased, Base):
     last_event_seq: Mapped[int] = mapped_column(server_default=text("0"))
     last_chained_seq: Mapped[int] = mapped_column(server_default=text("0"))
     last_event_hash: Mapped[str | None]
+    submitted_by: Mapped[str | None]
     events_deleted_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
@@ -163,6 +164,12 @@ class ChangeRequest(Leased, Base):
             "chain_id",
             "app_contract",
             postgresql_where=text(_AFTER_PREPARE),
+        ),
+        Index(
+            "ix_change_requests_events_kept",
+            "workspace_id",
+            "updated_at",
+            postgresql_where=text("due_at IS NULL AND events_deleted_at IS NULL"),
         ),
         Index(
             "ix_change_requests_becoming_final",

@@ -51,6 +51,12 @@ class Event(Base):
         ),
         Index("uq_events_act", "workspace_id", "seq", unique=True, postgresql_where=text("change_request_id IS NULL")),
         Index("ix_events_workspace_id", "workspace_id", "transaction_id", "position"),
+        Index(
+            "ix_events_of_no_request",
+            "workspace_id",
+            "position",
+            postgresql_where=text("change_request_id IS NULL"),
+        ),
     )
 
 
@@ -142,6 +148,7 @@ class WebhookDelivery(Base):
         CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="pending_is_due"),
         UniqueConstraint("event_id", "endpoint_id"),
         Index("ix_webhook_deliveries_endpoint_id", "endpoint_id", "id"),
+        Index("ix_webhook_deliveries_ended", "created_at", postgresql_where=text("due_at IS NULL")),
         Index("ix_webhook_deliveries_due_at", "endpoint_id", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index(
             "ix_webhook_deliveries_order",

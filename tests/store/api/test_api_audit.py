@@ -17,12 +17,13 @@ from service.store.database import Database
 from service.store.tables import ApiKey, Event
 from tests.support import heard, members, rows
 from tests.support.heard import SECRET
-from tests.support.routes import HOOK, HOOKS, ROUTES
+from tests.support.routes import CONTRACT, HOOK, HOOKS, ROUTES
 from tests.support.served_api import Api
 
 REQUESTS = "/v1/change-requests"
 KEYS = "/v1/api-keys"
 FREEZE = "/v1/workspace/freeze"
+WORKSPACE = "/v1/workspace"
 ACTS: Mapping[tuple[str, str], tuple[dict[str, Any] | None, str]] = {
     ("POST", REQUESTS): (SUBMIT_PATCH, "change_request.received"),
     ("POST", f"{REQUESTS}/{{request_id}}/refresh"): (None, "change_request.refresh_requested"),
@@ -31,6 +32,12 @@ ACTS: Mapping[tuple[str, str], tuple[dict[str, Any] | None, str]] = {
     ("DELETE", FREEZE): (None, "workspace.updated"),
     ("POST", f"{REQUESTS}/{{request_id}}/cancel"): (None, "change_request.cancel_requested"),
     ("POST", f"{REQUESTS}/{{request_id}}/retry"): (None, "change_request.received"),
+    ("PATCH", WORKSPACE): ({"policy": {"cancel": "manage"}, "retention": {"events_days": 30}}, "workspace.updated"),
+    ("POST", f"{WORKSPACE}/recheck"): (None, "workspace.recheck_requested"),
+    ("POST", f"{WORKSPACE}/safes"): ({"address": f"base:{CONTRACT}"}, "workspace.updated"),
+    ("DELETE", f"{WORKSPACE}/safes/{{contract}}"): (None, "workspace.updated"),
+    ("POST", f"{WORKSPACE}/external-apps"): ({"chain_id": 8453, "address": CONTRACT}, "workspace.updated"),
+    ("DELETE", f"{WORKSPACE}/external-apps/{{contract}}"): (None, "workspace.updated"),
     ("POST", KEYS): ({"name": "CI", "scope": "read"}, "api_key.created"),
     ("POST", f"{KEYS}/{{key_id}}/rotate"): ({}, "api_key.rotated"),
     ("DELETE", f"{KEYS}/{{key_id}}"): (None, "api_key.revoked"),
@@ -54,7 +61,7 @@ def test_every_act_says_who_and_from_where(api: Api, database: Database, workspa
     acme = workspaces["acme"]
     with database.reads() as session:
         key = session.scalars(select(ApiKey).where(ApiKey.workspace_id == acme)).one()
-    made = {"request_id": rows.change_request(database, acme, State.PREPARED)}
+    made = {"request_id": rows.change_request(database, acme, State.PREPARED), "contract": f"8453:{CONTRACT}"}
     for number, ((method, template), (body, event_type)) in enumerate(ACTS.items()):
         request_id = f"audit-test-{number:03}"
         headers = {"X-Request-Id": request_id, "User-Agent": f"tests/1 {'x' * 300}"}
@@ -85,7 +92,7 @@ def test_no_route_that_writes_is_left_out():
     assert set(ACTS) == {(route.method, route.template) for route in ROUTES if route.method != "GET"}
 
 
-@pytest.mark.parametrize("repeat", ["cancel", "revoke", "delete", "unchanged"])
+@pytest.mark.parametrize("repeat", ["cancel", "revoke", "delete", "unchanged", "set", "register"])
 def test_what_changes_nothing_leaves_no_event(api: Api, database: Database, workspaces: dict[str, str], repeat: str):
     request_id = rows.change_request(database, workspaces["acme"])
     key = api.acme.post(KEYS, json={"name": "CI", "scope": "read"}).json()["id"]
@@ -95,6 +102,8 @@ def test_what_changes_nothing_leaves_no_event(api: Api, database: Database, work
         "revoke": ("DELETE", f"{KEYS}/{key}", None),
         "delete": ("DELETE", f"{HOOKS}/{endpoint}", None),
         "unchanged": ("PATCH", f"{HOOKS}/{endpoint}", {"description": "new"}),
+        "set": ("PATCH", WORKSPACE, {"name": "Acme", "phala_api_key": SECRET, "phala_webhook_secrets": [SECRET]}),
+        "register": ("POST", f"{WORKSPACE}/safes", {"address": f"base:{CONTRACT}"}),
     }
     method, path, body = calls[repeat]
     counts = []

@@ -11,12 +11,15 @@ from service.domain.api_keys import Scope, mint
 from service.domain.states import State
 from service.store.database import Database
 from tests.support import rows
-from tests.support.routes import HOOKS, ROUTES, Route, problem
+from tests.support.routes import CONTRACT, HOOKS, ROUTES, Route, problem
 from tests.support.served_api import KEYS, Api
 
 JSON = {"Content-Type": "application/json"}
 SCOPED = {scope: mint(scope.value.encode().ljust(32)) for scope in Scope}
 OPEN = {"/healthz", "/readyz", "/problems/{slug}", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
+
+NO_LISTS = {"/v1/chains", "/v1/workspace"}
+"""What is the same for every workspace, and what is one object."""
 
 every_route = pytest.mark.parametrize("route", ROUTES, ids=str)
 
@@ -93,13 +96,16 @@ def test_a_smaller_scope_is_refused_and_the_right_one_is_not(api: Api, keys: dic
             assert answer.status_code == 404 if route.has_id else answer.is_success or taken, answer.text
         else:
             body = problem(answer, 403, "insufficient_scope")
-            assert f"scope {route.scope.value}" in body["detail"]
-            assert f'scope="{route.scope.value}"' in answer.headers["www-authenticate"]
+            needed = route.needs(scope).value
+            assert f"scope {needed}" in body["detail"]
+            assert f'scope="{needed}"' in answer.headers["www-authenticate"]
 
 
 def _theirs(api: Api, database: Database, workspace_id: str) -> dict[str, str]:
     """One of everything, of the workspace ``other``."""
     endpoint = api.other.post(HOOKS, json={"url": "https://hooks.example.com/theirs"}).json()
+    for kind in ("safes", "external-apps"):
+        assert api.other.post(f"/v1/workspace/{kind}", json={"chain_id": 8453, "address": CONTRACT}).is_success
     delivery = api.other.post(f"{HOOKS}/{endpoint['id']}/test").json()
     return {
         "request_id": rows.change_request(database, workspace_id, State.RECEIVED),
@@ -107,6 +113,7 @@ def _theirs(api: Api, database: Database, workspace_id: str) -> dict[str, str]:
         "endpoint_id": endpoint["id"],
         "delivery_id": delivery["id"],
         "event_id": delivery["event_id"],
+        "contract": f"8453:{CONTRACT}",
     }
 
 

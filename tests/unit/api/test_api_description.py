@@ -27,6 +27,7 @@ from service.api.webhook_bodies import (
     RotateSecretBody,
     UpdateEndpointBody,
 )
+from service.api.workspace_bodies import ContractBody, DeadlinesChange, PolicyChange, RetentionChange, WorkspaceChange
 from service.domain.api_keys import Scope
 from service.store.database import Database, make_engine
 from service.wiring import ApiParts
@@ -44,6 +45,9 @@ BODIES: dict[str, type[BaseModel]] = {
     "PATCH /v1/webhook-endpoints/{endpoint_id}": UpdateEndpointBody,
     "POST /v1/webhook-endpoints/{endpoint_id}/rotate-secret": RotateSecretBody,
     "POST /v1/webhook-endpoints/{endpoint_id}/replay": ReplayBody,
+    "PATCH /v1/workspace": WorkspaceChange,
+    "POST /v1/workspace/safes": ContractBody,
+    "POST /v1/workspace/external-apps": ContractBody,
     "POST /v1/api-keys": CreateKeyBody,
     "POST /v1/api-keys/{key_id}/rotate": RotateKeyBody,
 }
@@ -135,7 +139,8 @@ def test_the_page_has_every_problem():
 def test_the_guide_names_every_member():
     guide = "".join((ROOT / "docs" / page).read_text() for page in ("api.md", "webhooks.md"))
     queries = (ReadQuery, ListQuery, EventsQuery, DeliveriesQuery, FeedQuery)
-    members = {*PatchMembers.__annotations__}.union(*(body.model_fields for body in BODIES.values()))
+    parts = (PolicyChange, DeadlinesChange, RetentionChange)
+    members = {*PatchMembers.__annotations__}.union(*(body.model_fields for body in (*BODIES.values(), *parts)))
     members |= {name for query in queries for name in query.model_fields}
     members |= {"Idempotency-Key", "Idempotent-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", *Scope}
     assert {name for name in members if not re.search(rf"\b{name}\b", guide)} == set()

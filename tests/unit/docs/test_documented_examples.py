@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from service.commands.workspace_file import read
 from service.domain.audit import GENESIS, Entry, moment, with_hashes
 from service.domain.patch import HASH_MOVING
 from service.domain.reasons import Reason
 from service.domain.states import State
 from service.domain.webhook_signature import headers
 from service.phala.two_phase import PATCH_MEMBERS
-from service.workspace_file import read
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = ROOT / "docs"

@@ -34,7 +34,7 @@ def test_what_is_configured_goes_first():
     assert chain_id_of("anvil", {"anvil": 31337}) == 31337
 
 
-@pytest.mark.parametrize("name", ["", "anvil", "Base", "eip155", "8453"])
+@pytest.mark.parametrize("name", ["", "anvil", "Base", "eip155", "0", "08453", "-1", "9" * 19])
 def test_an_unknown_name(name: str):
     with pytest.raises(ValueError, match="neither configured nor well known"):
         chain_id_of(name, {"local": 31337})
@@ -43,3 +43,8 @@ def test_an_unknown_name(name: str):
 def test_an_unknown_chain_has_no_explorer():
     assert 31337 not in WELL_KNOWN
     assert explorer_of(31337) is None
+
+
+def test_an_id_in_the_place_of_a_name():
+    assert chain_id_of("8453", {}) == 8453
+    assert chain_id_of("424242", {"424242": 7}) == 7, "what is configured goes first"

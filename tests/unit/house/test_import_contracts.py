@@ -26,7 +26,6 @@ MODULES = (
     "service.settings",
     "service.wiring",
     "service.cli",
-    "service.workspace_file",
     "service.logs",
 )
 PARTS = ("service.phala.compose_hash", "service.phala.webhooks", "service.phala.errors")
@@ -57,8 +56,10 @@ MAY_IMPORT = {
     },
     "migrations": {DOMAIN, "service.store", "sqlalchemy", "alembic", *EVERYWHERE},
     "sandbox": {DOMAIN, *PARTS, "fastapi", "starlette", "web3", "safe_eth", *EVERYWHERE},
-    "service.workspace_file": {DOMAIN, "service.settings", "service.store", *EVERYWHERE},
-    "service.commands": {DOMAIN, "service.settings", "service.store", *EVERYWHERE},
+    "service.commands": {
+        DOMAIN, "service.settings", "service.store", "service.wiring", "service.api", "service.logs",
+        *EVERYWHERE,
+    },
     "service.client": EVERYWHERE,
     "service.logs": {DOMAIN, *EVERYWHERE},
     "service.cli": {*PACKAGES, *MODULES, *PARTS, *EVERYWHERE},

@@ -412,7 +412,15 @@ class TestOtherAnswers:
 
         assert run(unanswered(registered)) == committed("op-1", ADOPTED)
 
-    def test_a_refused_key_ends_it(self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala) -> None:
+    def test_a_refused_key_waits_for_another_and_leaves_no_attempt_to_be_looked_for(
+        self,
+        run: partial[Outcome],
+        registered: ChangeRequest,
+        phala: FakePhala,
+        intents: RecordingRequestIntents,
+    ) -> None:
         phala.fail("commit", Unauthorized("no access"))
 
-        assert_ended(run(registered), State.FAILED, Reason.PHALA_UNAUTHORIZED)
+        with pytest.raises(Unauthorized):
+            run(registered)
+        assert [facts["commit_attempt_id"] for facts in intents.recorded] == ["attempt-1", None]

@@ -139,10 +139,12 @@ def test_an_ambiguous_cvm_fails(run: Run, phala: FakePhala) -> None:
     assert_failed(run(change_request()), Reason.CVM_NOT_FOUND, phala)
 
 
-def test_a_refused_key_fails(run: Run, phala: FakePhala) -> None:
+def test_a_refused_key_is_waited_for(run: Run, phala: FakePhala) -> None:
     phala.fail("cvm", Unauthorized("no access"))
 
-    assert_failed(run(change_request()), Reason.PHALA_UNAUTHORIZED, phala)
+    with pytest.raises(Unauthorized):
+        run(change_request())
+    assert "prepare" not in phala.calls
 
 
 def test_a_cvm_held_by_another_request_fails(run: Run, phala: FakePhala, intents: RecordingRequestIntents) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from service.domain.approver import Approver
 from service.domain.chain import AppOwnership, FactKind
-from service.domain.errors import LeaseLost, Unreachable
+from service.domain.errors import LeaseLost, Refused, Unreachable
+from service.domain.hexes import ZERO_ADDRESS
 from service.domain.outcomes import Advance, Outcome, Wait
 from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, ProposalState
@@ -221,15 +222,28 @@ def test_a_fact_alone_is_no_approval(run: partial[Outcome], chain: FakeChain, in
     assert intents.joined == [((), SAFE)]
 
 
-def test_the_checks_before_a_proposal_end_the_request(
+def test_a_delegate_that_is_missing_is_waited_for(
     run: partial[Outcome], queue: FakeSafeQueue, intents: RecordingRequestIntents
 ) -> None:
     queue.delegates.clear()
 
+    with pytest.raises(Refused) as missing:
+        run(prepared())
+
+    assert missing.value.reason is Reason.PROPOSER_NOT_DELEGATE
+    assert missing.value.subject == f"safe:{CHAIN_ID}:{SAFE}"
+    assert intents.joined == []
+
+
+def test_other_checks_before_a_proposal_end_the_request(
+    run: partial[Outcome], chain: FakeChain, intents: RecordingRequestIntents
+) -> None:
+    chain.owners[APP] = AppOwnership(has_code=True, owner=ZERO_ADDRESS, pending_owner=None)
+
     outcome = run(prepared())
 
     assert isinstance(outcome, Advance)
-    assert (outcome.to, outcome.reason) == (State.FAILED, Reason.PROPOSER_NOT_DELEGATE)
+    assert (outcome.to, outcome.reason) == (State.FAILED, Reason.APP_OWNERSHIP_RENOUNCED)
     assert intents.joined == []
 
 

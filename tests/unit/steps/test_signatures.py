@@ -46,6 +46,7 @@ class TestConfirmations:
             news_at=NOW,
             queue_due_at=NOW + timedelta(seconds=60),
             delegate_checked_at=NOW,
+            is_delegate=True,
         )
 
     def test_owners_are_counted_in_the_order_of_the_safe(
@@ -168,7 +169,7 @@ class TestTheDelegate:
         told = look(checked)
 
         assert [alert.code for alert in told.alerts] == [AlertCode.PROPOSER_NOT_DELEGATE]
-        assert told.delegate_checked_at == clock.now()
+        assert (told.delegate_checked_at, told.is_delegate) == (clock.now(), False)
 
     def test_it_is_asked_for_at_once_when_owners_changed(
         self, look: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners

@@ -1,7 +1,8 @@
-"""The JSON file that describes a workspace to ``countersign workspace apply``."""
+"""Workspaces as operators write them: the JSON file of ``countersign workspace apply``, and contracts by themselves."""
 
+import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from eth_utils.address import is_checksum_address
 from pydantic import (
@@ -15,12 +16,24 @@ from pydantic import (
     model_validator,
 )
 
+from service.api.fields import Line
+from service.api.workspace_bodies import PolicyChange, RetentionChange, WorkspaceChange
 from service.domain import chain_names
 from service.domain.gates import MOST_PARALLEL, CommitPolicy
 from service.domain.webhook_signature import LONGEST_KEY, SECRET_PREFIX, SHORTEST_KEY, valid_secret
+from service.domain.workspaces import (
+    DEADLINE,
+    LONGEST_DEADLINE,
+    LONGEST_RUN_DEADLINE,
+    RUN_DEADLINE,
+    SHORTEST_DEADLINE,
+    SHORTEST_RUN_DEADLINE,
+)
 from service.settings import SettingsError
 from service.store.workspaces import WorkspaceSpec
 
+PHALA_BASE_URL = "https://cloud-api.phala.com/api/v1"
+_SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 _SHORT_NAMES = "short_names"
 
 
@@ -82,16 +95,19 @@ class Webhook(_Part):
 class WorkspaceFile(_Part):
     """A workspace; see ``docs/operations.md``."""
 
-    slug: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    phala_base_url: str = "https://cloud-api.phala.com/api/v1"
+    slug: str = Field(pattern=_SLUG)
+    name: Line | None = None
+    phala_base_url: str = PHALA_BASE_URL
     phala_api_key: SecretStr
     safes: list[OnChain]
     external_apps: list[OnChain] = []
     allow_without_approval: bool = False
-    deadline_seconds: int = Field(default=30 * 86400, gt=0)
-    run_deadline_seconds: int = Field(default=3600, gt=0)
+    deadline_seconds: int = Field(default=DEADLINE, ge=SHORTEST_DEADLINE, le=LONGEST_DEADLINE)
+    run_deadline_seconds: int = Field(default=RUN_DEADLINE, ge=SHORTEST_RUN_DEADLINE, le=LONGEST_RUN_DEADLINE)
     commit_policy: CommitPolicy = CommitPolicy.AUTO
     parallel_commits: int = Field(default=1, gt=0, le=MOST_PARALLEL)
+    policy: PolicyChange = PolicyChange()
+    retention: RetentionChange = RetentionChange()
     webhooks: list[Webhook] = []
     phala_webhook_secrets: list[Annotated[SecretStr, AfterValidator(_phala_secret)]] = []
 
@@ -109,9 +125,7 @@ def read(text: str, short_names: Mapping[str, int]) -> WorkspaceSpec:
     try:
         file = WorkspaceFile.model_validate_json(text, context={_SHORT_NAMES: short_names})
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        member = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise SettingsError(f"workspace: {member}: {first['msg']}") from None
+        raise refusal(error, "the file") from None
     return WorkspaceSpec(
         slug=file.slug,
         phala_base_url=file.phala_base_url,
@@ -125,4 +139,42 @@ def read(text: str, short_names: Mapping[str, int]) -> WorkspaceSpec:
         parallel_commits=file.parallel_commits,
         phala_webhook_secrets=file.phala_webhook_secrets,
         webhooks=[(hook.url, hook.secret) for hook in file.webhooks],
+        more=_more(file),
     )
+
+
+def _more(file: WorkspaceFile) -> Mapping[str, Any]:
+    """What older files do not have: left out, it stays as it is."""
+    told = {name: getattr(file, name) for name in ("name", "policy", "retention") if name in file.model_fields_set}
+    return WorkspaceChange(**told).changes().columns
+
+
+def refusal(error: ValidationError, whole: str) -> SettingsError:
+    """The first thing that is wrong with something, as one line. ``whole`` names the thing itself."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    member = ".".join(str(part) for part in first["loc"]) or whole
+    return SettingsError(f"workspace: {member}: {first['msg']}")
+
+
+def checked_slug(slug: str) -> str:
+    """A slug that a workspace may have.
+
+    Raises:
+        SettingsError: it may not.
+    """
+    if not re.fullmatch(_SLUG.strip("^$"), slug):
+        raise SettingsError("workspace: a slug has up to 63 lower-case letters, digits and hyphens, no hyphen first")
+    return slug
+
+
+def contract(text: str, short_names: Mapping[str, int]) -> tuple[int, str]:
+    """Chain id and checksummed address of ``base:0x..`` or ``8453:0x..``.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    try:
+        read = OnChain.model_validate(text, context={_SHORT_NAMES: short_names})
+    except ValidationError as error:
+        raise refusal(error, text) from None
+    return read.chain_id, read.address
