@@ -88,7 +88,7 @@ def test_what_retention_deleted_breaks_nothing(database: Database, run: Run, req
     assert result.stdout == (
         "1 chains begin in the middle: what was before is not here\n"
         "1 change requests have no events any more: retention deleted them\n"
-        "1 events in 2 chains, 0 broken\n",
+        "1 events in 2 chains, 0 broken\n"
     )
 
 
