@@ -18,7 +18,7 @@ JSON = {"Content-Type": "application/json"}
 SCOPED = {scope: mint(scope.value.encode().ljust(32)) for scope in Scope}
 OPEN = {"/healthz", "/readyz", "/problems/{slug}", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 
-NO_LISTS = {"/v1/chains", "/v1/workspace"}
+NO_LISTS = {"/v1/chains", "/v1/workspace", "/v1/workspace/freeze"}
 """What is the same for every workspace, and what is one object."""
 
 every_route = pytest.mark.parametrize("route", ROUTES, ids=str)
@@ -44,7 +44,6 @@ def test_a_route_is_under_v1_or_among_the_few_that_everybody_may_ask(idle_api: A
 
 TAKEN_ONCE = {HOOKS, "/v1/change-requests"}
 """An endpoint's URL, and the CVM of a change request."""
-NO_LISTS = {"/v1/chains", "/v1/workspace/freeze"}
 
 
 @every_route

@@ -174,7 +174,8 @@ def test_a_key_may_be_held_to_cancel_its_own(api: Api, database: Database, works
     middle = _key(database, acme, Scope.SUBMIT, replaces=old["id"])
     new = _key(database, acme, Scope.SUBMIT, name="newest", replaces=middle["id"])
     api.acme.patch(PATH, json={"policy": {"cancel_own_only": True}})
-    made = [api.nobody.post(REQUESTS, json=SUBMIT_PATCH, headers=old).json()["id"] for _ in range(3)]
+    patches = [{**SUBMIT_PATCH, "cvm_id": f"agent-{number}"} for number in range(3)]
+    made = [api.nobody.post(REQUESTS, json=patch, headers=old).json()["id"] for patch in patches]
     heard = rows.change_request(database, acme)
 
     def cancel(request_id: str, headers: dict[str, str]) -> httpx.Response:
