@@ -108,11 +108,13 @@ class Prepared:
         sql: with parameters by name.
         constants: parameters that are always the same, as the driver takes them.
         into: what turns a parameter's value into what the driver takes, where its column's type asks for it.
+        names: of the other parameters, where they are known: the driver says nothing of one that has no place.
     """
 
     sql: LiteralString
     constants: Mapping[str, Any]
     into: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    names: frozenset[str] | None = None
 
     @classmethod
     def of(cls, statement: ClauseElement) -> Self:
@@ -129,10 +131,17 @@ class Prepared:
             compiled.string,
             {name: into[name](value) if name in into else value for name, value in constants.items()},
             {name: process for name, process in into.items() if name in given},
+            frozenset(given),
         )
 
     def bound(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters as the driver takes them."""
+        """All parameters as the driver takes them.
+
+        Raises:
+            TypeError: one has no place in the statement.
+        """
+        if self.names is not None and not parameters.keys() <= self.names:
+            raise TypeError(f"no such parameters: {', '.join(sorted(parameters.keys() - self.names))}")
         bound = {**self.constants, **parameters}
         for name, process in self.into.items():
             bound[name] = process(bound[name])

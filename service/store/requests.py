@@ -36,13 +36,35 @@ _SECOND: Final = text("interval '1 second'")
 _HOLDS_CVM: Final = sorted(state.value for state in HOLDS_CVM)
 _REQUESTS: Final = cast("Table", ChangeRequest.__table__)
 _OF_PREPARED: Final = (
-    "chain_id", "app_contract", "device_id", "compose_hash", "commit_token_sealed", "commit_token_fingerprint"
-)  # fmt: skip
+    "chain_id",
+    "app_contract",
+    "device_id",
+    "compose_hash",
+    "commit_token_sealed",
+    "commit_token_fingerprint",
+)
 _OF_ALL: Final = (
-    "id", "workspace_id", "state", "state_entered_at", "intake", "cvm_id", "title", "change_reason", "change_links",
-    "change_metadata", "on_conflict", "commit_policy", "not_before", "retry_of", "patch", "allow_without_approval",
-    "warnings", "created_at", "updated_at",
-)  # fmt: skip
+    "id",
+    "workspace_id",
+    "state",
+    "state_entered_at",
+    "intake",
+    "cvm_id",
+    "title",
+    "submitted_by",
+    "change_reason",
+    "change_links",
+    "change_metadata",
+    "on_conflict",
+    "commit_policy",
+    "not_before",
+    "retry_of",
+    "patch",
+    "allow_without_approval",
+    "warnings",
+    "created_at",
+    "updated_at",
+)
 
 
 class TokenAlreadySubmitted(Exception):
