@@ -15,7 +15,7 @@ import typer
 from service import settings as configuration
 from service.client import commands
 from service.domain.api_keys import Scope
-from service.logs import JsonLines, WithExtras
+from service.logs import Ids, JsonLines, WithExtras
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _QUIET = (
     # These log whole URLs, and URLs of others may hold credentials.
     "httpx",
     "httpcore",
+    "urllib3",
     # One line per message or look is no news.
     "celery.beat",
     "celery.app.trace",
@@ -74,6 +75,7 @@ def _load() -> Settings:
     handler = logging.StreamHandler(sys.stderr)
     as_text = WithExtras("%(asctime)s %(levelname)s %(name)s %(message)s")
     handler.setFormatter(JsonLines() if settings.log_format == "json" else as_text)
+    handler.addFilter(Ids())
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
@@ -89,11 +91,18 @@ def serve() -> None:
     """
     from service.api.app import create_app  # noqa: PLC0415 - each command loads what it needs
     from service.api.serve import server  # noqa: PLC0415
-    from service.wiring import for_api  # noqa: PLC0415
+    from service.wiring import for_api, observed  # noqa: PLC0415
 
     settings = _load()
-    api = create_app(for_api(settings))
-    server(api, host=settings.api_host, port=settings.api_port, log_level=settings.log_level).run()
+    parts = for_api(settings)
+    with observed(settings, "serve", parts.database):
+        server(
+            create_app(parts),
+            host=settings.api_host,
+            port=settings.api_port,
+            log_level=settings.log_level,
+            grace_seconds=settings.stop_seconds,
+        ).run()
 
 
 @app.command()

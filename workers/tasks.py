@@ -15,6 +15,7 @@ from service.domain.snapshots import ProposalState
 from service.domain.states import TERMINAL, State
 from service.store import heartbeats, idempotency, leases, outbox
 from service.store.tables import ChainCursor, ChangeRequest, Proposal
+from service.telemetry import metrics
 from service.wiring import WorkerParts
 from workers import serve
 from workers.app import ROUND_TRIP_TASK, SWEEP_TASK
@@ -63,6 +64,7 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
     @app.task(name=ROUND_TRIP_TASK)  # type: ignore[untyped-decorator]  # likewise
     def round_trip(queue: str) -> None:
         heartbeats.served(parts().database, queue)
+        metrics.ROUND_TRIPS.labels(queue).inc()
 
     @app.task(name=REQUEST_TASK)  # type: ignore[untyped-decorator]  # likewise
     def request(request_id: str) -> None:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from service.adapters.bulkhead import Bulkhead, Pause
 from service.adapters.clock import SystemClock
 from service.adapters.http import Reply, exchange, new_client, parse_json, retry_after, transport_faults
+from service.adapters.observed import Observed
+from service.adapters.rpc_http import transport_to
 from service.adapters.safe_messages import delete_request_digest
 from service.adapters.safe_shapes import DelegateRow, Page, TransactionRow, words_of
 from service.domain.errors import Nonsense, Refused, Unreachable
@@ -46,12 +48,13 @@ class TransactionService:
         clock: for the hour in deletions, and for expiry dates.
         transport: replaces the network.
         monotonic: the time, for pauses that the service asks for.
+        heard: told after each call whether the service answered it; must not raise.
 
     Raises:
         ValueError: the API key cannot stand in a header.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it stands on, by keyword
         self,
         base_url: str,
         *,
@@ -63,13 +66,16 @@ class TransactionService:
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        heard: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._url = base_url.rstrip("/").removesuffix("/api") + "/api"
         self._chain_id = chain_id
         self._signer = signer
         self._seconds = timeout
         self._clock = clock or SystemClock()
-        self._client = new_client(timeout=timeout, transport=transport)
+        self._heard = heard
+        network = Observed(transport or transport_to(self._url), "safe_service", chain_id=chain_id)
+        self._client = new_client(timeout=timeout, transport=network)
         self._bulkhead = Bulkhead(f"{_WHO} of chain {chain_id}", _REASON, calls)
         self._pause = Pause(monotonic, longest=_LONGEST_PAUSE_SECONDS)
         if api_key is not None:
@@ -178,9 +184,19 @@ class TransactionService:
         return _shaped(kind, self._send("GET", path, query=query))
 
     def _send(self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, json: Any = None) -> Reply:  # noqa: ANN401 - any JSON
-        write = method != "GET"
         self._refuse_while_paused()
-        with self._bulkhead, transport_faults(_WHO, _REASON, write=write):
+        with self._bulkhead:
+            try:
+                reply = self._exchange(method, path, query, json)
+            except Unreachable:
+                self._heard(False)
+                raise
+        self._heard(True)
+        return reply
+
+    def _exchange(self, method: str, path: str, query: Mapping[str, str | int] | None, json: Any) -> Reply:  # noqa: ANN401 - any JSON
+        write = method != "GET"
+        with transport_faults(_WHO, _REASON, write=write):
             request = self._client.build_request(method, self._url + path, params=query, json=json)
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:

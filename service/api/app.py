@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from service.api import handlers
 from service.api.admission import Admission
 from service.api.description import DESCRIPTION, OPEN, DescribedApi
-from service.api.middleware import BodyLimit, RequestIds
+from service.api.middleware import BodyLimit, RequestIds, Telling
 from service.api.routers import api_keys, chains, change_requests, events, hooks, probes, webhook_endpoints
 from service.api.waiting import MOST_WAITING, WaitingRoom
 from service.store.changes import StateChanges
@@ -33,7 +33,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         redirect_slashes=False,
         redoc_url=None,
         lifespan=_lifespan,
-        middleware=[Middleware(RequestIds), Middleware(BodyLimit)],
+        middleware=[Middleware(RequestIds), Middleware(Telling), Middleware(BodyLimit)],
     )
     app.state.parts = parts
     app.state.admission = Admission(parts)

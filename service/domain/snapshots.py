@@ -210,3 +210,5 @@ class ChangeRequest:
     proposal: Proposal | None
     facts: tuple[ChainFact, ...]
     alerts_seen: int = 0
+    api_request_id: str | None = None
+    traceparent: str | None = None

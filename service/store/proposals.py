@@ -26,7 +26,7 @@ from service.domain.snapshots import Proposal as ProposalSnapshot
 from service.domain.snapshots import SafeTransaction as SafeTransactionSnapshot
 from service.store import inbound, membership, nonces, snapshots, transitions
 from service.store.database import Database
-from service.store.leases import Lease, due_again, given_back, held
+from service.store.leases import Lease, at_once, due_again, given_back, held
 from service.store.locks import lock_name
 from service.store.tables import ChangeRequest, Proposal, SafeTransaction
 
@@ -260,8 +260,7 @@ def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str,
 
 def _give_back(session: Session, lease: Lease) -> None:
     """Look again at once, unless it ended."""
-    now = case((Proposal.due_at.is_(None), None), else_=func.clock_timestamp())
-    session.execute(update(Proposal).where(held(lease)).values(**given_back(now)))
+    session.execute(update(Proposal).where(held(lease)).values(**given_back(at_once(lease))))
 
 
 def _write_transactions(session: Session, before: ProposalSnapshot, outcome: ProposalOutcome) -> None:

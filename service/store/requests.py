@@ -56,7 +56,12 @@ class PreparedUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is asked for."""
+    """What is asked for.
+
+    Attributes:
+        api_request_id: of the request to the API that asks for it; log lines of its steps carry it.
+        traceparent: the W3C text of that request's span; the spans of its steps link to it.
+    """
 
     workspace_id: str
     cvm_id: str
@@ -66,6 +71,8 @@ class Submission:
     allow_without_approval: bool
     warnings: Sequence[str]
     deadline_seconds: int | None
+    api_request_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,8 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
         "allow_without_approval": submission.allow_without_approval,
         "warnings": list(submission.warnings),
         "deadline_at": literal(now) + seconds * _SECOND,
+        "api_request_id": submission.api_request_id,
+        "traceparent": submission.traceparent,
         "due_at": func.now(),
         "created_at": now,
         "updated_at": now,

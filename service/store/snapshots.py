@@ -75,6 +75,8 @@ def change_request(
         proposal=None if row.proposal_id is None else proposal(session, row.proposal_id),
         facts=() if row.compose_hash is None else _facts_of(session, row),
         alerts_seen=row.alerts_seen,
+        api_request_id=row.api_request_id,
+        traceparent=row.traceparent,
     )
 
 

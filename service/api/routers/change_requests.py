@@ -1,5 +1,6 @@
 """Routes of change requests."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
@@ -32,6 +33,7 @@ from service.api.schemas import ChangeRequestList, ChangeRequestOut, EventList
 from service.domain.states import TERMINAL, State
 from service.store import requests
 from service.store.requests import AlreadyEnded, CommitStarted, Filters
+from service.telemetry.traces import traceparent
 
 router = APIRouter(prefix="/v1/change-requests", tags=["change requests"], route_class=ApiRoute)
 
@@ -96,7 +98,7 @@ def submit(
 ) -> ChangeRequestOut:
     """Store a change of one CVM. It is prepared, proposed to the Safe's owners, and committed once they approved."""
     asked = submissions.submission(body, caller.workspace_id, caller.parts.chains)
-    row = submissions.store(caller.parts, asked)
+    row = submissions.store(caller.parts, replace(asked, api_request_id=caller.request_id, traceparent=traceparent()))
     response.headers["Location"] = caller.show.url(row.id)
     return caller.show.change_request(row, None)
 
