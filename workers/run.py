@@ -72,5 +72,5 @@ def run_watch(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with observed(settings, "watch", parts.database):
-        watch(parts, bell, stop)
-        Deadline(settings.stop_seconds).begin()  # for calls that hang in threads which Python would wait for
+        watch(parts, bell, stop, stop_seconds=settings.stop_seconds)
+    Deadline(0.0).begin()  # calls that hang are in threads which Python would wait for

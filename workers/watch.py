@@ -24,13 +24,17 @@ LEADER_RETRY_SECONDS = 5.0
 SUBSCRIBE_AGAIN_SECONDS = 30.0
 HEARTBEAT_SECONDS = 5.0
 SHUTDOWN_SECONDS = 5.0
-"""How long a call that hangs may delay the end of the process: nothing is lost with it."""
 
 log = logging.getLogger(__name__)
 
 
-def watch(parts: WatchParts, bell: Doorbell, stop: threading.Event) -> None:
-    """Listen to every chain, each in a thread of its own, until ``stop`` is set."""
+def watch(
+    parts: WatchParts, bell: Doorbell, stop: threading.Event, *, stop_seconds: float = SHUTDOWN_SECONDS
+) -> None:
+    """Listen to every chain, each in a thread of its own, until ``stop`` is set.
+
+    A call that hangs delays the end by ``stop_seconds`` at most: nothing is lost with it.
+    """
     threads = [
         threading.Thread(target=_lead, args=(parts, bell, chain_id, stop), name=f"watch-{chain_id}", daemon=True)
         for chain_id in parts.chains
@@ -38,7 +42,7 @@ def watch(parts: WatchParts, bell: Doorbell, stop: threading.Event) -> None:
     for thread in threads:
         thread.start()
     stop.wait()
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    deadline = time.monotonic() + stop_seconds
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
 

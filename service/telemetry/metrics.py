@@ -23,6 +23,9 @@ HTTP_SECONDS: Final = CATALOGUE.histogram(
     "serve",
     buckets=_ANSWER,
 )
+WAITING: Final = CATALOGUE.gauge(
+    "waiting_clients", (), "Requests that wait for a change (`wait`), of 60 that one process holds at most", "serve"
+)
 TRANSITIONS: Final = CATALOGUE.counter(
     "transitions", ("source", "target"), "Changes of a change request's state, by edge", "worker"
 )
