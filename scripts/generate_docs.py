@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from scripts import fault_docs, flow_docs, settings_docs
+from scripts import fault_docs, flow_docs, metrics_docs, settings_docs
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 COMMAND: Final = "python -m scripts.generate_docs"
@@ -23,6 +23,10 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
         "states": flow_docs.state_table,
         "edges": flow_docs.edge_table,
         "proposal states": flow_docs.proposal_table,
+    },
+    "docs/operations.md": {
+        "metrics": metrics_docs.metrics_table,
+        "alerts": metrics_docs.alerts_table,
     },
     "docs/settings.md": {
         "settings": settings_docs.settings_table,

@@ -247,7 +247,7 @@ def serve_chain(parts: WorkerParts, chain_id: int) -> Sequence[tuple[str, State]
                 log.exception("a chain could not be read", extra={"chain_id": chain_id})
             detail = str(error) if expected else type(error).__name__
             observations.fail(parts.database, look.lease, detail=detail, wait_seconds=parts.timings.observe)
-            step.outcome = telling.FAILED
+            step.outcome = telling.FAILED if expected else telling.ERROR
             return ()
         concerned = observations.apply(
             parts.database, look.lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()

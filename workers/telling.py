@@ -6,6 +6,7 @@ from typing import Final
 
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Outcome, ProposalOutcome, Wait
+from service.domain.reasons import Reason
 from service.domain.snapshots import ChangeRequest, Proposal, ProposalState
 from service.domain.states import TERMINAL, State
 from service.telemetry import metrics, work
@@ -15,6 +16,7 @@ from workers.verbs import Verb
 ADVANCED: Final = "advanced"
 WAITING: Final = "waiting"
 FAILED: Final = "failed"
+ERROR: Final = "error"
 ENDED: Final = "ended"
 TAKEN_OVER: Final = "taken_over"
 _ENDED_PROPOSAL: Final = frozenset({ProposalState.REJECTED, ProposalState.WITHDRAWN, ProposalState.FAILED})
@@ -56,7 +58,7 @@ def of_proposal(proposal: Proposal, verb: Verb) -> Iterator[Callable[[ProposalOu
     ):
 
         def told(outcome: ProposalOutcome) -> ProposalState:
-            step.outcome = FAILED if outcome.failed_attempt else WAITING
+            step.outcome = _waits(outcome.fault, failed=bool(outcome.failed_attempt))
             if outcome.state is not proposal.state:
                 step.outcome = ENDED if outcome.state in _ENDED_PROPOSAL else ADVANCED
             return outcome.state
@@ -90,5 +92,11 @@ def _taken_over(step: Step, kind: str) -> Iterator[None]:
 
 def _name(outcome: Outcome) -> str:
     if isinstance(outcome, Wait):
-        return FAILED if outcome.failed_attempt else WAITING
+        return _waits(outcome.reason, failed=outcome.failed_attempt)
     return ENDED if outcome.to in TERMINAL else ADVANCED
+
+
+def _waits(reason: Reason | None, *, failed: bool) -> str:
+    if reason is Reason.INTERNAL_ERROR:
+        return ERROR
+    return FAILED if failed else WAITING

@@ -28,9 +28,7 @@ SHUTDOWN_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def watch(
-    parts: WatchParts, bell: Doorbell, stop: threading.Event, *, stop_seconds: float = SHUTDOWN_SECONDS
-) -> None:
+def watch(parts: WatchParts, bell: Doorbell, stop: threading.Event, *, stop_seconds: float = SHUTDOWN_SECONDS) -> None:
     """Listen to every chain, each in a thread of its own, until ``stop`` is set.
 
     A call that hangs delays the end by ``stop_seconds`` at most: nothing is lost with it.

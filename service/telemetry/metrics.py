@@ -36,7 +36,7 @@ STEPS: Final = CATALOGUE.counter(
     "steps",
     ("verb", "outcome"),
     "Steps of change requests, proposals and chains, by outcome: `advanced`, `waiting`, `failed` (counted and tried "
-    "again), `ended`, `taken_over` (by another worker), `error`",
+    "again), `ended`, `taken_over` (by another worker), `error` (a defect, the log has it)",
     "worker",
 )
 STEP_SECONDS: Final = CATALOGUE.histogram(
