@@ -27,6 +27,10 @@ class Scrape:
         """The value of one series, 0 if it is not there yet."""
         return self.samples.get((PREFIX + name, frozenset(labels.items())), 0.0)
 
+    def total(self, name: str) -> float:
+        """All series of a metric together."""
+        return sum(value for (series, _), value in self.samples.items() if series == PREFIX + name)
+
     def shows(self, name: str) -> bool:
         """Whether any series of a metric is there."""
         return any(series == PREFIX + name for series, _ in self.samples)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from service.api.examples import SUBMIT_PATCH
+from service.domain.snapshots import ChangeRequest as ChangeRequestSnapshot
 from service.settings import Settings
 from service.store import snapshots
 from service.store.database import Database
@@ -17,6 +18,7 @@ from tests.support.otlp import collecting
 from tests.support.routes import UNKNOWN_IDS
 from tests.support.scraping import scraping
 from tests.support.served_api import Api
+from tests.support.threads import wait_until
 from workers import telling
 from workers.verbs import Verb
 
@@ -25,7 +27,7 @@ ONE = f"{PATH}/{{request_id}}"
 CALLERS_TRACE, CALLERS_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-def test_requests_are_counted_by_route_and_status_and_show_no_id(api: Api, database: Database):
+def test_requests_are_counted_by_route_and_status_and_show_no_id(api: Api):
     with scraping() as scraped:
         before = scraped.scrape()
         api.acme.get(f"{PATH}/{UNKNOWN_IDS['request_id']}")
@@ -34,6 +36,10 @@ def test_requests_are_counted_by_route_and_status_and_show_no_id(api: Api, datab
         api.acme.delete(PATH)
         api.nobody.get("/v1/nothing-of-ours")
         api.nobody.request("BREW", "/healthz")
+        # They are counted when all of an answer was sent, which its reader can hear of before.
+        wait_until(
+            lambda: scraped.scrape().total("http_requests_total") == before.total("http_requests_total") + 6, "all"
+        )
         after = scraped.scrape()
 
     def grew(method: str, route: str, status: int) -> float:
@@ -61,7 +67,17 @@ def test_the_id_of_the_post_is_kept_for_the_logs_of_the_steps(api: Api, database
     assert row.traceparent is None, "nothing is traced"
 
 
-def test_a_request_is_a_span_of_the_callers_trace_and_its_steps_link_to_it(api: Api, database: Database):
+def _fail_in_a_step(request: ChangeRequestSnapshot) -> None:
+    with telling.of_request(request, Verb.PREPARE):
+        with work.call("phala", method="PATCH") as made:
+            made.answered(465)
+        raise RuntimeError("hunter2")
+
+
+def test_a_request_is_a_span_of_the_callers_trace_and_its_steps_link_to_it(
+    api: Api, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")  # milliseconds, read by the SDK
     with collecting() as collector:
         settings = Settings.model_validate(
             {"otlp_endpoint": collector.url, "otlp_headers": {"x-collector-key": "key-of-the-collector"}}
@@ -72,10 +88,9 @@ def test_a_request_is_a_span_of_the_callers_trace_and_its_steps_link_to_it(api: 
             request_id = answer.json()["id"]
             with database.reads() as session:
                 request = snapshots.change_request(database, session, request_id)
-            with pytest.raises(RuntimeError), telling.of_request(request, Verb.PREPARE):
-                with work.call("phala", method="PATCH") as made:
-                    made.answered(465)
-                raise RuntimeError("hunter2")
+            with pytest.raises(RuntimeError):
+                _fail_in_a_step(request)
+            wait_until(lambda: len(collector.spans) == 3, "all have come")
         spans = {span.name: span for span in collector.spans}
         raw = collector.raw
 
