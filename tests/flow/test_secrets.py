@@ -61,6 +61,8 @@ def _everywhere(stack: Stack, answers: dict[str, bytes], broker: Broker) -> dict
         "OpenAPI": httpx.get(f"{stack.deployment.url}/openapi.json").content,
         "webhooks": leaks.as_bytes([one.payload for one in stack.receiver.received()]),
         "broker": "\n".join(broker.commands).encode(),
+        **stack.metrics(),
+        "traces": stack.collector.raw,
     }
 
 
@@ -128,9 +130,18 @@ def test_no_secret_is_written_sent_or_shown(stack: Stack, answers: dict[str, byt
 
     assert Secrets({**stack.deployment.secrets, **tokens}).found_in(written) == []
     assert written["worker.log"]
+    assert Secrets({"id": patched_id}).found_in(stack.metrics()) == [], "labels have few values"
+    assert b'countersign_transitions_total{source="committed",target="completed"}' in written["metrics of worker"]
     # It did look: what is no secret is found in each kind of place, and what was repeated was heard.
     seen = Secrets({"id": patched_id, "echo": ECHO}).found_in(written)
-    for place in ("id in table events", "id in webhooks", "id in broker", "id in base/", "echo in answer"):
+    for place in (
+        "id in table events",
+        "id in webhooks",
+        "id in broker",
+        "id in base/",
+        "id in traces",
+        "echo in answer",
+    ):
         assert any(one.startswith(place) for one in seen), (place, seen)
 
 

@@ -54,8 +54,8 @@ def test_requests_are_counted_by_route_and_status_and_show_no_id(api: Api):
     assert grew("other", "/healthz", 405) == 1
     timed = {"method": "GET", "route": ONE}
     assert after("http_request_seconds_count", **timed) - before("http_request_seconds_count", **timed) == 1
-    for told in (request_id, UNKNOWN_IDS["request_id"], "nothing-of-ours", "BREW", "csk_"):
-        assert told not in after.text
+    for shown in (request_id, UNKNOWN_IDS["request_id"], "nothing-of-ours", "BREW", "csk_"):
+        assert shown not in after.text
 
 
 def test_the_id_of_the_post_is_kept_for_the_logs_of_the_steps(api: Api, database: Database):
