@@ -25,6 +25,8 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
         "proposal states": flow_docs.proposal_table,
     },
     "docs/operations.md": {
+        "actors": flow_docs.actor_table,
+        "acts": flow_docs.act_table,
         "metrics": metrics_docs.metrics_table,
         "alerts": metrics_docs.alerts_table,
     },

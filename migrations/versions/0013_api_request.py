@@ -1,13 +1,13 @@
 """Which request to the API asked for a change request, for the logs and traces of its steps.
 
-Revision: 0009
+Revision: 0013
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0013"
+down_revision = "0009"
 
 
 def upgrade() -> None:
