@@ -25,16 +25,18 @@ from service.steps.observe import observe
 from service.steps.post import post
 from service.steps.prepare import prepare
 from service.steps.propose import propose
+from service.steps.recover import recover
 from service.steps.signatures import signatures
 from service.steps.tidy import tidy
 from service.steps.track import track
 from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
-from service.store import leases, observations, proposals, snapshots, transitions
+from service.store import leases, observations, proposals, recoveries, snapshots, transitions
 from service.store.leases import Lease, LeasedTable
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
+from service.store.recoveries import StoredRecoveryIntents
 from service.store.sealing import SealingError
-from service.store.tables import ChangeRequest, Proposal, WebhookEndpoint
+from service.store.tables import ChangeRequest, PhalaRecovery, Proposal, WebhookEndpoint
 from service.wiring import WorkerParts
 from workers.deliver import deliver
 from workers.verbs import PROPOSAL_VERBS
@@ -256,3 +258,31 @@ def serve_endpoint(parts: WorkerParts, endpoint_id: str) -> bool:
     """Send what is due at a webhook endpoint for a while; whether more is due at once."""
     with _leased(parts, WebhookEndpoint, endpoint_id) as lease:
         return lease is not None and deliver(parts, lease)
+
+
+def serve_recovery(parts: WorkerParts, workspace_id: str) -> None:
+    """Search a workspace's account at Phala Cloud for what did not arrive."""
+    with _leased(parts, PhalaRecovery, workspace_id) as lease:
+        if lease is None:
+            return
+        every = parts.timings.recover
+        try:
+            found = recover(
+                recoveries.account(parts.database, lease),
+                phala=parts.phala.of(workspace_id),
+                intents=StoredRecoveryIntents(parts.database, lease),
+                clock=parts.clock,
+            )
+        except LeaseLost:
+            raise
+        except (CountersignError, SealingError) as error:
+            asked_for = error.retry_after if isinstance(error, CountersignError) else None
+            wait = max(every, step_backoff(1, asked_for))
+            recoveries.fail(parts.database, lease, detail=str(error), wait_seconds=wait)
+            return
+        except Exception as error:  # as above
+            log.exception("an account could not be searched", extra={"workspace": workspace_id})
+            recoveries.fail(parts.database, lease, detail=type(error).__name__, wait_seconds=every)
+            return
+        wait = every if found.fault is None else max(every, step_backoff(1, found.fault.retry_after))
+        recoveries.apply(parts.database, lease, found, wait_seconds=wait, now=parts.clock.now())

@@ -14,7 +14,7 @@ from service.domain.errors import LeaseLost
 from service.domain.snapshots import ProposalState
 from service.domain.states import TERMINAL, State
 from service.store import heartbeats, idempotency, leases, outbox
-from service.store.tables import ChainCursor, ChangeRequest, Proposal
+from service.store.tables import ChainCursor, ChangeRequest, PhalaRecovery, Proposal
 from service.wiring import WorkerParts
 from workers import serve
 from workers.app import ROUND_TRIP_TASK, SWEEP_TASK
@@ -28,6 +28,7 @@ REQUEST_TASK = "countersign.request"
 PROPOSAL_TASK = "countersign.proposal"
 CHAIN_TASK = "countersign.chain"
 DELIVERY_TASK = "countersign.delivery"
+RECOVERY_TASK = "countersign.recovery"
 
 Id = TypeVar("Id", str, int)
 Result = TypeVar("Result")
@@ -76,6 +77,10 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
     @app.task(name=CHAIN_TASK)  # type: ignore[untyped-decorator]  # likewise
     def chain(chain_id: int) -> None:
         look_and_ring(parts(), bell, chain_id)
+
+    @app.task(name=RECOVERY_TASK)  # type: ignore[untyped-decorator]  # likewise
+    def recovery(workspace_id: str) -> None:
+        _unless_taken_over(serve.serve_recovery, parts(), workspace_id)
 
     _register_delivery(app, parts, bell)
 
@@ -148,6 +153,9 @@ def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:
         rung += 1
     for endpoint_id in outbox.ring_due(database, SWEEP_LIMIT):
         bell.ring(DELIVERY_TASK, Verb.DELIVER, endpoint_id)
+        rung += 1
+    for workspace_id, _ in leases.ring_due(database, PhalaRecovery, SWEEP_LIMIT):
+        bell.ring(RECOVERY_TASK, Verb.RECOVER, workspace_id)
         rung += 1
     idempotency.forget_old(database)
     return rung

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.domain.reasons import ADVICE, Reason
 from service.domain.snapshots import SafeTransactionKind
-from service.domain.webhooks import EndpointEvent, EndpointState, wants
+from service.domain.webhooks import WORKSPACE_ALERT, EndpointEvent, EndpointState, wants
 from service.store.database import Database
 from service.store.tables import ChangeRequest, Event, SafeTransaction, WebhookDelivery, WebhookEndpoint
 
@@ -68,6 +68,14 @@ def append_about_endpoint(
 ) -> StoredEvent:
     """Append ``webhook_endpoint.<event>``; the caller says who gets it, see ``deliver``."""
     return _store(database, session, _New(workspace_id, f"webhook_endpoint.{event}", now, data))
+
+
+def append_about_workspace(
+    database: Database, session: Session, workspace_id: str, *, now: datetime, data: Mapping[str, object]
+) -> None:
+    """Append ``workspace.alert``, and a delivery per endpoint that wants it."""
+    stored = _store(database, session, _New(workspace_id, WORKSPACE_ALERT, now, data))
+    deliver(database, session, stored, endpoints_for(session, workspace_id, WORKSPACE_ALERT))
 
 
 def endpoints_for(session: Session, workspace_id: str, event_type: str) -> list[str]:
