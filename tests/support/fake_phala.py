@@ -180,3 +180,14 @@ class FakePhala(Faulty):
     def _check(self, vm_uuid: str) -> None:
         if vm_uuid != self.info.vm_uuid:
             raise NotFound(f"no CVM {vm_uuid}")
+
+
+class FakeAccounts:
+    """Every workspace has the same account."""
+
+    def __init__(self, phala: FakePhala) -> None:
+        self._phala = phala
+
+    def of(self, workspace_id: str) -> FakePhala:
+        assert workspace_id
+        return self._phala
