@@ -96,8 +96,8 @@ class SafeQueue(Protocol):
     def post(self, transaction: SafeTransaction, signature: str, sender: str, origin: str) -> None:
         """Propose; the same again changes nothing."""
 
-    def get(self, safe_tx_hash: str) -> QueuedTransaction | None:
-        """One transaction, ``None`` when the service does not know it."""
+    def get(self, safe: str, safe_tx_hash: str) -> QueuedTransaction | None:
+        """One transaction of a Safe, ``None`` when the service does not know it."""
 
     def at_nonce(self, safe: str, nonce: int) -> Sequence[QueuedTransaction]:
         """All transactions of a Safe at one nonce."""

@@ -1,4 +1,4 @@
-"""Accounts at Phala Cloud that are searched for what did not arrive.
+"""Accounts at Phala Cloud that are searched for what did not arrive; at which block a proposal was approved.
 
 Revision: 0009
 """
@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name="fk_workspace_alerts_workspace_id"),
         sa.CheckConstraint(f"code IN ({_CODES})", name=op.f("ck_workspace_alerts_code")),
     )
+    op.add_column("proposals", sa.Column("approved_at_block", sa.BigInteger(), nullable=True))
     # Workspaces that take Phala Cloud's webhooks already; others get their row when they are saved.
     op.execute(
         "INSERT INTO phala_recoveries (workspace_id, due_at) SELECT id, now() FROM workspaces"
@@ -68,6 +69,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_column("proposals", "approved_at_block")
     op.drop_table("workspace_alerts")
     op.drop_table("missed_events")
     op.drop_table("phala_recoveries")

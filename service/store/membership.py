@@ -58,10 +58,15 @@ def leave(session: Session, proposal: Proposal) -> None:
         _become(proposal, ProposalState.WITHDRAWING, due=True)
 
 
-def approve(session: Session, proposal: Proposal) -> None:
+def approve(session: Session, proposal: Proposal, at_block: int | None) -> None:
     """What a locked proposal asks for is allowed at a final block, by whatever route: it ends.
 
     A Safe transaction of ours that is not known to be executed is looked after: it may be left in the owners' queue.
+
+    Args:
+        session: the transaction.
+        proposal: the proposal.
+        at_block: that block, if it is known.
     """
     if ProposalState(proposal.state) not in LIVE_PROPOSAL:
         return
@@ -72,6 +77,7 @@ def approve(session: Session, proposal: Proposal) -> None:
     )
     due = bool(session.scalar(select(left)))
     proposal.queue_due_at = None
+    proposal.approved_at_block = at_block
     _become(proposal, ProposalState.APPROVED, due=due)
 
 

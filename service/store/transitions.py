@@ -137,7 +137,7 @@ def _advance(
     joined = membership.lock_joined(session, lease) if target in _LEAVES_PROPOSAL else None
     row = _write(session, lease, values, ChangeRequest.state == source.value)
     if joined is not None and target is State.REGISTERED:
-        membership.approve(session, joined)
+        membership.approve(session, joined, outcome.allowed_at)
     elif joined is not None:
         membership.leave(session, joined)
     session.execute(select(func.pg_notify(STATE_CHANNEL, row.id)))

@@ -133,7 +133,7 @@ class RealQueueWorld(QueueWorld):
         receipt = execute(self.chain, self.safe, tx, signatures)
 
         def indexed() -> bool:
-            told = self.queue.get(transaction.safe_tx_hash)
+            told = self.queue.get(self.safe, transaction.safe_tx_hash)
             return told is not None and told.is_executed
 
         self.until(indexed)
