@@ -163,7 +163,7 @@ def for_api(settings: Settings) -> ApiParts:
     from service.adapters.clock import SystemClock  # noqa: PLC0415 - adapters are imported where needed
 
     return ApiParts(
-        database=_ready_database(settings, pool_size=20),
+        database=_ready_database(settings, pool_size=20, idle_seconds=IDLE_SECONDS),
         clock=SystemClock(),
         limits=ApiLimits(settings.api_requests_per_minute, settings.api_requests_at_once, settings.api_waits_at_once),
         chains={

@@ -50,6 +50,12 @@ def test_a_connection_that_lay_idle_is_asked_whether_it_lives(empty_database: Ne
         engine.dispose()
 
 
+@pytest.mark.fault(
+    "database",
+    "A connection is lost in use",
+    "that statement fails, the pool's other connections are made anew",
+    "the next statement",
+)
 def test_when_a_connection_in_use_is_lost_the_others_are_not_used_either(empty_database: NewDatabase):
     with empty_database() as url:
         engine = make_engine(url, idle_seconds=3600)
@@ -74,6 +80,33 @@ def test_nor_are_they_when_it_is_a_statement_past_the_orm_that_finds_out(empty_d
         engine.dispose()
 
 
+def test_a_statement_past_the_orm_says_like_all_others_that_nobody_is_there():
+    absent = Database(make_engine("postgresql://nobody@127.0.0.1:1/none"), rows.sealer())
+    with pytest.raises(OperationalError):
+        absent.execute(Prepared("SELECT 1", {}), {})
+    with pytest.raises(OperationalError):
+        absent.look(Prepared("SELECT 1", {}), {})
+
+
+@pytest.mark.fault(
+    "database",
+    "The database restarts between two requests to the API",
+    "the look for the key finds out and looks again; no request fails",
+    "at once",
+)
+def test_a_look_is_made_again_when_its_connection_was_lost(empty_database: NewDatabase):
+    with empty_database() as url:
+        engine = make_engine(url, idle_seconds=3600)
+        restarted = Database(engine, rows.sealer())
+        _use(engine, 3)
+        _lose_connections(url)
+        assert restarted.look(Prepared("SELECT 1", {}), {}) == [(1,)]
+        _use(engine, 3)
+        with pytest.raises(OperationalError):
+            restarted.look(Prepared("SELECT 1 / 0", {}), {})
+        engine.dispose()
+
+
 def test_a_transaction_is_all_or_nothing(database: Database):
     def write_and_fail() -> None:
         with database.transaction() as session:
@@ -87,6 +120,9 @@ def test_a_transaction_is_all_or_nothing(database: Database):
         assert session.get(Heartbeat, "p") is None
 
 
+@pytest.mark.fault(
+    "database", "A process freezes inside a transaction", "PostgreSQL ends its session, its locks are free", "15 s"
+)
 def test_a_process_frozen_inside_a_transaction_loses_its_locks(database: Database, workspace: str):
     """The server ends such a session itself; here the time it gives is made shorter, so as not to wait for it."""
     idle = "idle_in_transaction_session_timeout"
@@ -103,6 +139,9 @@ def test_a_process_frozen_inside_a_transaction_loses_its_locks(database: Databas
     assert ended.value.connection_invalidated, "it does not go back to the pool"
 
 
+@pytest.mark.fault(
+    "database", "A lock is not given back", "who waits for it gives up, and tries again like after any fault", "10 s"
+)
 def test_nobody_waits_for_a_lock_for_ever(database: Database, workspace: str):
     locked = text("SELECT id FROM workspaces FOR UPDATE")
     with database.transaction() as session, database.engine.connect() as waiting:

@@ -12,7 +12,7 @@ from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Proposal as Snapshot
 from service.domain.snapshots import ProposalState, SafeSeen, SafeTransactionKind, SafeTransactionState
 from service.domain.states import State
-from service.store import membership, proposals
+from service.store import proposals
 from service.store.database import Database
 from service.store.proposals import StoredProposalIntents
 from service.store.tables import ChangeRequest, Proposal
@@ -119,9 +119,9 @@ class TestNonces:
     def test_nothing_is_rejected_that_is_not_withdrawn_any_more(self, database: Database, workspace: str):
         proposal_id = rows.proposal(database, workspace, ProposalState.WITHDRAWING)
         rows.approval(database, proposal_id, 4)
+        request_id = member(database, workspace, proposal_id, State.EXECUTED)
         intents = StoredProposalIntents(database, rows.lease(database, Proposal, proposal_id))
-        with database.transaction() as session:
-            membership.approve(session, session.get_one(Proposal, proposal_id), 100)
+        move(database, request_id, State.EXECUTED, State.REGISTERED, EVIDENCE)
         with pytest.raises(LeaseLost):
             intents.intend_rejection(4)
         assert [row.kind for row in rows.transactions(database, proposal_id)] == ["approval"]

@@ -48,6 +48,12 @@ def test_a_queue_that_went_silent_long_ago_is_not_forgotten(api: Api, database: 
     assert api.nobody.get("/readyz").status_code == 503
 
 
+@pytest.mark.fault(
+    "broker",
+    "A queue has no consumer any more",
+    "`/readyz` answers 503 and names the queue",
+    "60 s without a message, one goes through every 15 s",
+)
 def test_a_round_trip_goes_through_every_queue_in_time_to_find_a_stalled_one_within_90_seconds():
     app = make_app(Settings(redis_url=SecretStr("redis://127.0.0.1:1/0")))
     entries = [entry for entry in app.conf.beat_schedule.values() if entry["task"] == ROUND_TRIP_TASK]
