@@ -7,12 +7,12 @@ import pytest
 from service.domain.alerts import ALERTS_PER_CODE, AND_MORE, Alert, AlertCode
 from service.domain.calls import approval_call, rejection_call, safe_tx_hash
 from service.domain.errors import LeaseLost
-from service.domain.outcomes import ProposalOutcome
+from service.domain.outcomes import Advance, ProposalOutcome
 from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Proposal as Snapshot
 from service.domain.snapshots import ProposalState, SafeSeen, SafeTransactionKind, SafeTransactionState
 from service.domain.states import State
-from service.store import proposals
+from service.store import proposals, transitions
 from service.store.database import Database
 from service.store.proposals import StoredProposalIntents
 from service.store.tables import ChangeRequest, Proposal
@@ -265,13 +265,14 @@ class TestApply:
         rows.approval(database, proposal_id, 4)
         request_id = member(database, workspace, proposal_id, State.EXECUTED)
         lease, before = rows.lease(database, Proposal, proposal_id), snapshot(database, proposal_id)
-        move(database, request_id, State.EXECUTED, State.REGISTERED, EVIDENCE)
+        allowed = Advance(State.REGISTERED, EVIDENCE, allowed_at=105)
+        transitions.apply(database, rows.lease(database, ChangeRequest, request_id), State.EXECUTED, allowed, rows.NOW)
         seen = ProposalOutcome(
             ProposalState.QUEUED, 30, transaction_state=SafeTransactionState.EXECUTED, transaction_hash="0x" + "aa" * 32
         )
         proposals.apply(database, lease, before, seen)
         after = snapshot(database, proposal_id)
-        assert after.state is ProposalState.APPROVED
+        assert (after.state, after.approved_at_block) == (ProposalState.APPROVED, 105)
         assert after.transaction is not None
         assert (after.transaction.state, after.transaction.transaction_hash) == ("executed", "0x" + "aa" * 32)
         assert rows.is_due(database, Proposal, proposal_id), "to see whether anything is left in the owners' queue"
