@@ -76,6 +76,12 @@ def _attempts(stack: Stack, cvm: str) -> list[Json]:
 
 
 @pytest.mark.node
+@pytest.mark.fault(
+    "webhooks in",
+    "The API is away until Phala Cloud has given up on its webhooks",
+    "the prepares are found in Phala Cloud's list and asked for again; ours is still ours, the others are proposed",
+    "one `COUNTERSIGN_RECOVER_SECONDS`",
+)
 def test_what_was_told_in_vain_is_recovered_and_our_own_prepare_is_still_ours(told: Stack, tmp_path: Path):
     """Nobody hears of two prepares, ours and that of Phala's command line, until Phala Cloud has given up on both."""
     ours, theirs = both = [first_cvm(told.world.add_app()) for _ in range(2)]

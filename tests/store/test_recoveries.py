@@ -101,6 +101,12 @@ def test_who_takes_no_webhooks_is_not_searched(database: Database, parts: Worker
     assert phala.calls == []
 
 
+@pytest.mark.fault(
+    "workers",
+    "Two workers are woken to search one account at Phala Cloud",
+    "one does, each missed event is asked for once",
+    "no delay",
+)
 def test_two_workers_search_an_account_once(database: Database, listening: str, parts: WorkerParts, phala: FakePhala):
     phala.delivers = False
     phala.send(HOOK)
@@ -138,6 +144,12 @@ def test_asking_is_stored_before_it_is_done(database: Database, listening: str, 
     assert (row.detail, row.attempts, row.settled_to) == ("timed out", 1, None)
 
 
+@pytest.mark.fault(
+    "webhooks in",
+    "An event of Phala Cloud never arrives, however often it is asked for",
+    "`workspace.alert` with `events_lost`, once",
+    "five times 75 minutes",
+)
 def test_an_event_that_never_arrives_is_told_once(
     database: Database, listening: str, parts: WorkerParts, phala: FakePhala
 ):
@@ -150,12 +162,24 @@ def test_an_event_that_never_arrives_is_told_once(
     assert [row.state for row in rows.deliveries(database)] == ["pending"], "the workspace's endpoint gets it"
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "It answers 429 to the search for missed events",
+    "the search rests as long as it was asked to",
+    "`Retry-After`, up to a day",
+)
 def test_what_phala_cloud_asks_for_is_obeyed(database: Database, listening: str, parts: WorkerParts, phala: FakePhala):
     phala.fail("webhooks", Unreachable("HTTP 429", reason=Reason.PHALA_UNREACHABLE, retry_after=7200))
     look(parts, listening)
     assert 7100 < (rows.due_in(database, PhalaRecovery, listening) or 0) <= 7200
 
 
+@pytest.mark.fault(
+    "webhooks in",
+    "The webhook at Phala Cloud is deleted",
+    "`workspace.alert` with `webhook_not_registered`",
+    "one `COUNTERSIGN_RECOVER_SECONDS`",
+)
 def test_an_account_without_our_webhook_is_told_and_again_if_it_comes_back(
     database: Database, listening: str, parts: WorkerParts, phala: FakePhala
 ):

@@ -119,6 +119,12 @@ def test_a_transaction_service_that_stalls_holds_its_share_of_threads():
         assert queue.pending(SAFE, 3) == []
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "Every call about one Safe hangs",
+    "they take at most half of the calls to it, other Safes of the chain are served",
+    "no delay",
+)
 def test_one_safe_that_stalls_leaves_places_for_the_others():
     """Every call about one Safe hangs: each kind of call finds its share taken, other Safes are served."""
     gate = threading.Event()

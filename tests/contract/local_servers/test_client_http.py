@@ -91,6 +91,12 @@ def test_the_server_says_when_to_ask_again(server: _Server):
 IN_PROGRESS = b'{"type": "https://countersign.example/problems/idempotency_in_progress", "title": "wait"}'
 
 
+@pytest.mark.fault(
+    "clients",
+    "The answer to a submission of the command line is lost",
+    "it is sent again under its key, and gets the answer of the first",
+    "half a minute of tries",
+)
 @pytest.mark.parametrize(
     "answer", [None, (429, b""), (502, b"<html>"), (503, b""), (504, b""), (409, IN_PROGRESS)], ids=str
 )

@@ -226,6 +226,12 @@ class TestProposed:
         assert isinstance(outcome, Advance)
         assert (outcome.to, outcome.reason) == (State.FAILED, Reason.APPROVAL_WITHDRAWN)
 
+    @pytest.mark.fault(
+        "chain",
+        "An approval is taken away again, and no endpoint shows the log",
+        "the request that waits for it fails with `approval_withdrawn`",
+        "until the next recheck",
+    )
     def test_an_approval_taken_away_without_a_log_ends_it(self, run: partial[Outcome], chain: FakeChain) -> None:
         """Another request read it as allowed; the node that is asked now may be behind that block."""
         read_at = chain.view().final.number + 1
