@@ -263,26 +263,26 @@ def serve_endpoint(parts: WorkerParts, endpoint_id: str) -> bool:
 def serve_recovery(parts: WorkerParts, workspace_id: str) -> None:
     """Search a workspace's account at Phala Cloud for what did not arrive."""
     with _leased(parts, PhalaRecovery, workspace_id) as lease:
+        account = None if lease is None else recoveries.account(parts.database, lease)
         if lease is None:
+            return
+        if account is None:
+            recoveries.rest(parts.database, lease)
             return
         every = parts.timings.recover
         try:
-            found = recover(
-                recoveries.account(parts.database, lease),
-                phala=parts.phala.of(workspace_id),
-                intents=StoredRecoveryIntents(parts.database, lease),
-                clock=parts.clock,
-            )
+            phala, intents = parts.phala.of(workspace_id), StoredRecoveryIntents(parts.database, lease)
+            found = recover(account, phala=phala, intents=intents, clock=parts.clock)
         except LeaseLost:
             raise
-        except (CountersignError, SealingError) as error:
-            asked_for = error.retry_after if isinstance(error, CountersignError) else None
-            wait = max(every, step_backoff(1, asked_for))
-            recoveries.fail(parts.database, lease, detail=str(error), wait_seconds=wait)
-            return
+        except CountersignError as error:
+            wait = max(every, step_backoff(1, error.retry_after))
+            recoveries.fail(parts.database, lease, detail=error.detail, wait_seconds=wait)
+        except SealingError as error:
+            recoveries.fail(parts.database, lease, detail=str(error), wait_seconds=every)
         except Exception as error:  # as above
             log.exception("an account could not be searched", extra={"workspace": workspace_id})
             recoveries.fail(parts.database, lease, detail=type(error).__name__, wait_seconds=every)
-            return
-        wait = every if found.fault is None else max(every, step_backoff(1, found.fault.retry_after))
-        recoveries.apply(parts.database, lease, found, wait_seconds=wait, now=parts.clock.now())
+        else:
+            wait = every if found.fault is None else max(every, step_backoff(1, found.fault.retry_after))
+            recoveries.apply(parts.database, lease, found, wait_seconds=wait, now=parts.clock.now())

@@ -13,8 +13,8 @@ from kombu.exceptions import OperationalError
 from service.domain.errors import LeaseLost
 from service.domain.snapshots import ProposalState
 from service.domain.states import TERMINAL, State
-from service.store import heartbeats, idempotency, leases, outbox
-from service.store.tables import ChainCursor, ChangeRequest, PhalaRecovery, Proposal
+from service.store import heartbeats, idempotency, leases, outbox, recoveries
+from service.store.tables import ChainCursor, ChangeRequest, Proposal
 from service.wiring import WorkerParts
 from workers import serve
 from workers.app import ROUND_TRIP_TASK, SWEEP_TASK
@@ -154,7 +154,7 @@ def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:
     for endpoint_id in outbox.ring_due(database, SWEEP_LIMIT):
         bell.ring(DELIVERY_TASK, Verb.DELIVER, endpoint_id)
         rung += 1
-    for workspace_id, _ in leases.ring_due(database, PhalaRecovery, SWEEP_LIMIT):
+    for workspace_id in recoveries.ring_due(database, SWEEP_LIMIT):
         bell.ring(RECOVERY_TASK, Verb.RECOVER, workspace_id)
         rung += 1
     idempotency.forget_old(database)

@@ -61,11 +61,6 @@ def upgrade() -> None:
         sa.CheckConstraint(f"code IN ({_CODES})", name=op.f("ck_workspace_alerts_code")),
     )
     op.add_column("proposals", sa.Column("approved_at_block", sa.BigInteger(), nullable=True))
-    # Workspaces that take Phala Cloud's webhooks already; others get their row when they are saved.
-    op.execute(
-        "INSERT INTO phala_recoveries (workspace_id, due_at) SELECT id, now() FROM workspaces"
-        " WHERE cardinality(phala_webhook_secrets_sealed) > 0"
-    )
 
 
 def downgrade() -> None:

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, case, delete, func, null, select, tuple_, union, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Select, and_, delete, func, select, tuple_, union, update
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session
 
 from service.domain.errors import LeaseLost
@@ -13,35 +13,54 @@ from service.domain.phala_facts import PendingUpdate
 from service.domain.prepares import TOKEN_LIFETIME
 from service.domain.recovery import ACCOUNT_ADVICE, Account, AccountAlert, AccountTrouble, Asked, Recovery
 from service.domain.states import State
-from service.store import events
+from service.store import events, leases
 from service.store.database import Database
 from service.store.leases import Lease, due_again, given_back, held
 from service.store.tables import ChangeRequest, InboundEvent, MissedEvent, PhalaRecovery, Workspace, WorkspaceAlert
 
 APPS_PER_LOOK: Final = 10
 _KEPT: Final = TOKEN_LIFETIME + timedelta(days=1)
+_TAKES_WEBHOOKS: Final = func.cardinality(Workspace.phala_webhook_secrets_sealed) > 0
 
 
-def watch(session: Session, workspace_id: str, *, wanted: bool) -> None:
-    """Search the account of a workspace from now on, or no more."""
-    due_at = func.clock_timestamp() if wanted else None
-    statement = insert(PhalaRecovery).values(workspace_id=workspace_id, due_at=due_at)
-    session.execute(
-        statement.on_conflict_do_update(
+def _begin() -> Insert:
+    """A row that is due for each workspace that takes webhooks and has none."""
+    now = func.clock_timestamp()
+    of_workspace = PhalaRecovery.workspace_id == Workspace.id
+    waiting = (
+        select(Workspace.id, now)
+        .outerjoin(PhalaRecovery, of_workspace)
+        .where(_TAKES_WEBHOOKS, PhalaRecovery.due_at.is_(None))
+    )
+    return (
+        insert(PhalaRecovery)
+        .from_select(["workspace_id", "due_at"], waiting)
+        .on_conflict_do_update(
             index_elements=["workspace_id"],
-            set_={"due_at": due_at, "rung_at": None},
-            where=PhalaRecovery.due_at.is_(None) if wanted else PhalaRecovery.due_at.is_not(None),
+            set_={"due_at": now, "rung_at": None},
+            where=PhalaRecovery.due_at.is_(None),
         )
     )
-    if not wanted:
-        session.execute(delete(WorkspaceAlert).where(WorkspaceAlert.workspace_id == workspace_id))
 
 
-def account(database: Database, lease: Lease) -> Account:
-    """The account of a leased row, with the apps whose turn it is."""
+_BEGIN: Final = _begin()
+
+
+def ring_due(database: Database, limit: int) -> list[str]:
+    """Accounts that are due and not held, see ``leases.ring_due``; those whose webhooks are taken since lately too."""
+    with database.transaction() as session:
+        session.execute(_BEGIN)
+    return [workspace_id for workspace_id, _ in leases.ring_due(database, PhalaRecovery, limit)]
+
+
+def account(database: Database, lease: Lease) -> Account | None:
+    """The account of a leased row, with the apps whose turn it is; ``None`` if its webhooks are not taken any more."""
     with database.reads() as session:
         row = session.get_one(PhalaRecovery, lease.row_id)
-        slug = session.scalars(select(Workspace.slug).where(Workspace.id == row.workspace_id)).one()
+        taken = select(Workspace.slug).where(Workspace.id == row.workspace_id, _TAKES_WEBHOOKS)
+        slug = session.scalars(taken).one_or_none()
+        if slug is None:
+            return None
         apps = session.scalars(_apps(row.workspace_id, row.last_app)).all()
     path = f"/v1/hooks/phala/{slug}"
     return Account(f"{database.public_url}{path}", path, row.settled_to, tuple(apps))
@@ -101,6 +120,8 @@ class StoredRecoveryIntents:
 
     def unknown(self, updates: Sequence[PendingUpdate]) -> Sequence[PendingUpdate]:
         """Those that no change request and no heard prepare is about, nor perhaps a prepare of ours under way."""
+        if not updates:
+            return ()
         pairs = [(update.vm_uuid, update.compose_hash) for update in updates]
         under_way = and_(ChangeRequest.state == State.RECEIVED.value, ChangeRequest.prepare_attempted_at.is_not(None))
         with self._database.reads() as session:
@@ -145,6 +166,17 @@ def apply(database: Database, lease: Lease, found: Recovery, *, wait_seconds: fl
             _note(database, session, workspace_id, trouble, now)
 
 
+def rest(database: Database, lease: Lease) -> None:
+    """Give the lease back for good: this account's webhooks are not taken any more.
+
+    Raises:
+        LeaseLost: another worker took over; nothing was written.
+    """
+    with database.transaction() as session:
+        _give_back(session, lease, None, {})
+        session.execute(delete(WorkspaceAlert).where(WorkspaceAlert.workspace_id == str(lease.row_id)))
+
+
 def fail(database: Database, lease: Lease, *, detail: str, wait_seconds: float) -> None:
     """Give the lease back after a look that failed, with the reason.
 
@@ -155,9 +187,8 @@ def fail(database: Database, lease: Lease, *, detail: str, wait_seconds: float) 
         _give_back(session, lease, wait_seconds, {"detail": detail, "attempts": PhalaRecovery.attempts + 1})
 
 
-def _give_back(session: Session, lease: Lease, wait_seconds: float, values: Mapping[str, Any]) -> None:
-    # An account that is searched no more was taken out of the schedule during the look.
-    due = case((PhalaRecovery.due_at.is_(None), null()), else_=due_again(lease, wait_seconds))
+def _give_back(session: Session, lease: Lease, wait_seconds: float | None, values: Mapping[str, Any]) -> None:
+    due = None if wait_seconds is None else due_again(lease, wait_seconds)
     statement = update(PhalaRecovery).where(held(lease)).values(**values, **given_back(due))
     if session.scalar(statement.returning(PhalaRecovery.workspace_id)) is None:
         raise LeaseLost("another worker searches this account")

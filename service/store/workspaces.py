@@ -8,7 +8,6 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.store import recoveries
 from service.store.database import Database
 from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe, Workspace
@@ -65,7 +64,6 @@ def save(database: Database, spec: WorkspaceSpec) -> str:
         _replace(session, RegisteredSafe, workspace_id, spec.safes)
         _replace(session, ExternalApp, workspace_id, spec.external_apps)
         apply_file(database, session, workspace_id, spec.webhooks)
-        recoveries.watch(session, workspace_id, wanted=bool(spec.phala_webhook_secrets))
         return workspace_id
 
 

@@ -17,7 +17,7 @@ from service.domain.states import State
 from service.store import inbound, recoveries
 from service.store.database import Database
 from service.store.leases import LeaseKeeper
-from service.store.tables import Event, MissedEvent, PhalaRecovery
+from service.store.tables import Event, MissedEvent, PhalaRecovery, WorkspaceAlert
 from service.wiring import Timings, WorkerParts
 from tests.support import heard, rows
 from tests.support.builders import VM_UUID
@@ -47,9 +47,11 @@ def phala(clock: FixedClock) -> FakePhala:
 @pytest.fixture
 def listening(database: Database) -> str:
     """A workspace that takes Phala Cloud's webhooks, and whose own go somewhere."""
-    return rows.workspace(
+    workspace_id = rows.workspace(
         database, phala_webhook_secrets=[SECRET], webhooks=[("https://ops.example/hook", SecretStr("whsec_c2VjcmV0"))]
     )
+    assert recoveries.ring_due(database, 10) == [workspace_id]
+    return workspace_id
 
 
 @pytest.fixture
@@ -90,15 +92,19 @@ def asks(database: Database) -> dict[str, int]:
 
 def test_who_takes_no_webhooks_is_not_searched(database: Database, parts: WorkerParts, phala: FakePhala):
     workspace_id = rows.workspace(database)
-    assert not rows.is_due(database, PhalaRecovery, workspace_id)
+    assert recoveries.ring_due(database, 10) == []
     rows.workspace(database, phala_webhook_secrets=[SECRET])
-    assert rows.is_due(database, PhalaRecovery, workspace_id)
-    taken = rows.lease(database, PhalaRecovery, workspace_id)
-    rows.workspace(database)
-    recoveries.fail(database, taken, detail="HTTP 503", wait_seconds=5)
-    assert rows.due_in(database, PhalaRecovery, workspace_id) is None
+    assert [recoveries.ring_due(database, 10) for _ in range(2)] == [[workspace_id], []]
+    phala.hooks.clear()
     serve.serve_recovery(parts, workspace_id)
-    assert phala.calls == []
+    rows.workspace(database)
+    look(parts, workspace_id)
+    assert rows.due_in(database, PhalaRecovery, workspace_id) is None
+    with database.transaction() as session:
+        assert session.scalars(select(WorkspaceAlert)).all() == []
+    rows.workspace(database, phala_webhook_secrets=[SECRET])
+    assert recoveries.ring_due(database, 10) == [workspace_id]
+    assert phala.calls == ["webhooks"]
 
 
 @pytest.mark.fault(
@@ -263,6 +269,7 @@ def test_apps_take_turns(database: Database, listening: str):
         rows.shift(database, PhalaRecovery, listening, due_at=0)
         lease = rows.lease(database, PhalaRecovery, listening)
         account = recoveries.account(database, lease)
+        assert account is not None
         looked_at += account.apps
         found = recoveries.Recovery(None, (), frozenset(), account.apps)
         recoveries.apply(database, lease, found, wait_seconds=600, now=rows.NOW)

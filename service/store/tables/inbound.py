@@ -61,8 +61,9 @@ class InboundEvent(Base):
 class PhalaRecovery(Leased, Base):
     """The account of a workspace that takes Phala Cloud's webhooks, searched now and then for what did not arrive.
 
-    Not due while the workspace has no secret for such webhooks. ``settled_to`` is of Phala Cloud's clock; ``last_app``
-    is the contract after which the next look at pending updates goes on; ``detail`` says what was wrong at the last.
+    The sweep makes the rows; they are not due while the workspace has no secret for such webhooks. ``settled_to`` is of
+    Phala Cloud's clock; ``last_app`` is the contract after which the next look at pending updates goes on; ``detail``
+    says what was wrong at the last.
     """
 
     __tablename__ = "phala_recoveries"
