@@ -39,6 +39,7 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/webhooks.md": {
         "events": flow_docs.event_table,
         "alerts": flow_docs.alert_table,
+        "account alerts": flow_docs.account_alert_table,
         "retries": flow_docs.retry_table,
     },
 }

@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         default=600, description="How often a waiting request reads the allowlist itself, whatever the logs say"
     )
     track_seconds: Seconds = Field(default=5, description="How often a committed update is looked at")
+    recover_seconds: Seconds = Field(
+        default=600,
+        description="How often Phala Cloud is searched for events that did not arrive here, and for updates that "
+        "nobody here knows of; a look takes a call per webhook and app, with at most 10 apps, and two more",
+    )
     http_timeout_seconds: Seconds = Field(default=30, description="Timeout of a call to the outside")
     webhook_allowed_hosts: list[str] = Field(
         default=[],

@@ -77,6 +77,7 @@ class Timings:
     track: float
     safe_requests_per_month: int = 0
     webhook_disable: float = 5 * 86400.0
+    recover: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,7 @@ def for_worker(settings: Settings) -> WorkerParts:
             track=settings.track_seconds,
             safe_requests_per_month=settings.safe_requests_per_month,
             webhook_disable=settings.webhook_disable_seconds,
+            recover=settings.recover_seconds,
         ),
     )
 

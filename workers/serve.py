@@ -25,16 +25,18 @@ from service.steps.observe import observe
 from service.steps.post import post
 from service.steps.prepare import prepare
 from service.steps.propose import propose
+from service.steps.recover import recover
 from service.steps.signatures import signatures
 from service.steps.tidy import tidy
 from service.steps.track import track
 from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
-from service.store import leases, observations, proposals, snapshots, transitions
+from service.store import leases, observations, proposals, recoveries, snapshots, transitions
 from service.store.leases import Lease, LeasedTable
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
+from service.store.recoveries import StoredRecoveryIntents
 from service.store.sealing import SealingError
-from service.store.tables import ChangeRequest, Proposal, WebhookEndpoint
+from service.store.tables import ChangeRequest, PhalaRecovery, Proposal, WebhookEndpoint
 from service.telemetry.context import working_for
 from service.wiring import WorkerParts
 from workers import telling
@@ -265,3 +267,40 @@ def serve_endpoint(parts: WorkerParts, endpoint_id: str) -> bool:
             more = deliver(parts, lease)
             step.outcome = telling.ADVANCED
             return more
+
+
+def serve_recovery(parts: WorkerParts, workspace_id: str) -> None:
+    """Search a workspace's account at Phala Cloud for what did not arrive."""
+    with _leased(parts, PhalaRecovery, workspace_id) as lease:
+        if lease is None:
+            return
+        with telling.of_account(workspace_id, Verb.RECOVER) as step:
+            step.outcome = _search(parts, lease, workspace_id)
+
+
+def _search(parts: WorkerParts, lease: Lease, workspace_id: str) -> str:
+    """Look through a leased account; how that ended."""
+    account = recoveries.account(parts.database, lease)
+    if account is None:
+        recoveries.rest(parts.database, lease)
+        return telling.ENDED
+    every = parts.timings.recover
+    try:
+        phala, intents = parts.phala.of(workspace_id), StoredRecoveryIntents(parts.database, lease)
+        found = recover(account, phala=phala, intents=intents, clock=parts.clock)
+    except LeaseLost:
+        raise
+    except CountersignError as error:
+        wait = max(every, step_backoff(1, error.retry_after))
+        recoveries.fail(parts.database, lease, detail=error.detail, wait_seconds=wait)
+        return telling.FAILED
+    except SealingError as error:
+        recoveries.fail(parts.database, lease, detail=str(error), wait_seconds=every)
+        return telling.FAILED
+    except Exception as error:  # as above
+        log.exception("an account could not be searched")
+        recoveries.fail(parts.database, lease, detail=type(error).__name__, wait_seconds=every)
+        return telling.ERROR
+    wait = every if found.fault is None else max(every, step_backoff(1, found.fault.retry_after))
+    recoveries.apply(parts.database, lease, found, wait_seconds=wait, now=parts.clock.now())
+    return telling.ADVANCED if found.fault is None else telling.FAILED

@@ -81,6 +81,13 @@ def of_endpoint(endpoint_id: str, verb: Verb) -> Iterator[Step]:
 
 
 @contextmanager
+def of_account(workspace_id: str, verb: Verb) -> Iterator[Step]:
+    """Around a search of a workspace's account at Phala Cloud."""
+    with work.step(verb, workspace_id=workspace_id) as step, _taken_over(step, "account"):
+        yield step
+
+
+@contextmanager
 def _taken_over(step: Step, kind: str) -> Iterator[None]:
     try:
         yield

@@ -141,6 +141,7 @@ class Proposal:
         queue_due_at: when the Safe's queue is to be asked next, ``None`` for now.
         delegate_checked_at: when it was asked last whether the service's key is a delegate.
         held_nonces: nonces of the same Safe that other live proposals of ours hold.
+        approved_at_block: final block at which what it asks for was read as allowed; ``None`` until then.
     """
 
     id: str
@@ -164,6 +165,7 @@ class Proposal:
     held_nonces: frozenset[int] = frozenset()
     former: tuple[str, ...] = ()
     fault: Reason | None = None
+    approved_at_block: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

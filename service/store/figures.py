@@ -25,6 +25,9 @@ _FIGURES: Final = text(
       SELECT 'chains', count(*), min(due_at) FROM chain_cursors
         WHERE due_at <= now() AND (lease_until IS NULL OR lease_until < now())
       UNION ALL
+      SELECT 'accounts', count(*), min(due_at) FROM phala_recoveries
+        WHERE due_at <= now() AND (lease_until IS NULL OR lease_until < now())
+      UNION ALL
       SELECT 'deliveries', count(*), min(greatest(d.due_at, e.due_at))
         FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
         WHERE d.due_at <= now() AND e.due_at <= now() AND (e.lease_until IS NULL OR e.lease_until < now())

@@ -14,13 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.store.database import Database, Prepared
-from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookEndpoint
+from service.store.tables import ChainCursor, ChangeRequest, PhalaRecovery, Proposal, WebhookEndpoint
 
 LEASE = text("interval '15 seconds'")
 RENEW_SECONDS = 5.0
 RING_AGAIN = text("interval '10 seconds'")
 
-LeasedTable = type[ChangeRequest] | type[Proposal] | type[ChainCursor] | type[WebhookEndpoint]
+LeasedTable = type[ChangeRequest] | type[Proposal] | type[ChainCursor] | type[WebhookEndpoint] | type[PhalaRecovery]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def key_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
         Proposal: Proposal.id,
         ChainCursor: ChainCursor.chain_id,
         WebhookEndpoint: WebhookEndpoint.id,
+        PhalaRecovery: PhalaRecovery.workspace_id,
     }
     return keys[table]
 
@@ -123,7 +124,7 @@ def ring_due(
         (id, state) of each; the state is empty for tables without one.
     """
     key = key_of(table)
-    state = literal("") if table is ChainCursor else table.__table__.c.state
+    state = table.__table__.c.get("state", literal(""))
     due = and_(
         table.due_at <= func.now(),
         or_(table.lease_until.is_(None), table.lease_until < func.now()),

@@ -35,8 +35,8 @@ ENDS: Final = CATALOGUE.counter(
 STEPS: Final = CATALOGUE.counter(
     "steps",
     ("verb", "outcome"),
-    "Steps of change requests, proposals and chains, by outcome: `advanced`, `waiting`, `failed` (counted and tried "
-    "again), `ended`, `taken_over` (by another worker), `error` (a defect, the log has it)",
+    "Steps of change requests, proposals, chains, endpoints and accounts, by outcome: `advanced`, `waiting`, `failed` "
+    "(counted and tried again), `ended`, `taken_over` (by another worker), `error` (a defect, the log has it)",
     "worker",
 )
 STEP_SECONDS: Final = CATALOGUE.histogram(
@@ -98,7 +98,10 @@ REQUESTS: Final = CATALOGUE.figure(
     "change_requests", ("state",), "Change requests that have not ended, by state", "serve"
 )
 DUE: Final = CATALOGUE.figure(
-    "due_rows", ("kind",), "Rows that are due and not served: change requests, proposals, chains, deliveries", "serve"
+    "due_rows",
+    ("kind",),
+    "Rows that are due and not served: change requests, proposals, chains, accounts, deliveries",
+    "serve",
 )
 OLDEST_DUE: Final = CATALOGUE.figure(
     "oldest_due_seconds", ("kind",), "Seconds for which the oldest of them has been due, 0 without one", "serve"

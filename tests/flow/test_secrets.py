@@ -107,7 +107,7 @@ def _end_well(stack: Stack, request_id: str) -> None:
     events = len(stack.events(request_id))
 
     def all_told() -> bool:
-        told = [one for one in stack.receiver.received() if one.payload["data"]["id"] == request_id]
+        told = [one for one in stack.receiver.received() if one.payload["data"].get("id") == request_id]
         return len({one.message_id for one in told}) == events
 
     stack.wait_until(all_told)

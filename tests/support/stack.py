@@ -213,6 +213,7 @@ class Stack:
         hook = self.world.phala.register_webhook(WORKSPACE, url, secret=secrets[1])
         self.deployment.apply_workspace(phala_webhook_secrets=secrets)
         yield secrets
+        self.deployment.apply_workspace(phala_webhook_secrets=[])  # first: a webhook that is expected and gone is told
         key = {"X-API-Key": self.world.setup.phala_api_key}
         httpx.delete(f"{self.world.phala_url}/workspace/webhooks/{hook['id']}", headers=key).raise_for_status()
 
