@@ -14,7 +14,7 @@ from service.domain.reasons import Reason
 from service.domain.states import State
 from service.logs import Ids
 from service.settings import Settings
-from service.store import figures, heartbeats, leases, observations, readiness, snapshots, transitions
+from service.store import figures, heartbeats, leases, observations, readiness, recoveries, snapshots, transitions
 from service.store.database import Database, make_engine
 from service.store.heartbeats import SafeServiceSigns
 from service.store.tables import ChangeRequest, Heartbeat
@@ -39,12 +39,15 @@ def _scrape(database: Database) -> Scrape:
 
 
 def test_the_database_tells_of_everything_that_has_not_ended(database: Database, workspace: str):
+    rows.workspace(database, phala_webhook_secrets=[SecretStr("whsec_c2VjcmV0")])
     _sql(database, "UPDATE workspaces SET blocked_reason = 'the key was revoked'")
     proposed, prepared, _ = (
         rows.change_request(database, workspace, state) for state in (State.PROPOSED, State.PREPARED, State.COMPLETED)
     )
     rows.shift(database, ChangeRequest, proposed, due_at=600, token_expires_at=90_000)
     rows.shift(database, ChangeRequest, prepared, due_at=-90, token_expires_at=3600)
+    recoveries.ring_due(database, 1)
+    _sql(database, "UPDATE phala_recoveries SET due_at = now() - interval '80 seconds'")
     observations.ensure_chains(database, [rows.CHAIN_ID])
     _sql(
         database,
@@ -60,6 +63,7 @@ def test_the_database_tells_of_everything_that_has_not_ended(database: Database,
     assert [seen("change_requests", state=state) for state in ("proposed", "prepared", "completed")] == [1, 1, 0]
     assert seen("due_rows", kind="change_requests") == 1
     assert 90 <= seen("oldest_due_seconds", kind="change_requests") < 900
+    assert 80 <= seen("oldest_due_seconds", kind="accounts") < 900
     assert [seen("oldest_due_seconds", kind=kind) for kind in ("chains", "deliveries")] == [0, 0]
     assert seen("tokens_expiring") == 1
     assert seen("blocked_workspaces") == 1

@@ -9,12 +9,13 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from service.domain.actors import Actor
 from service.domain.errors import Unauthorized, Unreachable
 from service.domain.phala_facts import Hook
 from service.domain.reasons import Reason
 from service.domain.recovery import ASKED_AGAIN_AFTER, ASKS_PER_EVENT, PENDING_APPROVAL, unknown_update
 from service.domain.states import State
-from service.store import inbound, recoveries
+from service.store import audit, inbound, recoveries
 from service.store.database import Database
 from service.store.leases import LeaseKeeper
 from service.store.tables import Event, MissedEvent, PhalaRecovery, WorkspaceAlert
@@ -166,6 +167,11 @@ def test_an_event_that_never_arrives_is_told_once(
     assert asks(database) == {missed: ASKS_PER_EVENT}
     assert told(database) == ["events_lost"]
     assert [row.state for row in rows.deliveries(database)] == ["pending"], "the workspace's endpoint gets it"
+    with database.transaction() as session:
+        event = session.scalars(select(Event).where(Event.type == "workspace.alert")).one()
+    assert event.actor == Actor.system("recover").as_json()
+    (acts,) = [step for step in audit.check(database, audit.Wanted()) if isinstance(step, audit.Checked)]
+    assert (acts.name, acts.events, acts.broken) == (listening, event.seq, None), "it is in the workspace's chain"
 
 
 @pytest.mark.fault(

@@ -81,7 +81,7 @@ class Approval:
         return transaction
 
     def cancel(self) -> None:
-        requests.wish_cancel(self.parts.database, self.workspace, self.request_id, rows.NOW)
+        requests.wish_cancel(self.parts.database, self.workspace, self.request_id, rows.NOW, rows.ACTOR)
         assert self.serve_request() is State.CANCELLED
 
     def reject(self) -> None:
