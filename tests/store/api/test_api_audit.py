@@ -14,7 +14,7 @@ from service.domain.states import State
 from service.store import audit
 from service.store.audit import Checked, Wanted
 from service.store.database import Database
-from service.store.tables import ApiKey, Event
+from service.store.tables import ApiKey, ChangeRequest, Event
 from tests.support import heard, rows
 from tests.support.heard import SECRET
 from tests.support.routes import HOOK, HOOKS, ROUTES
