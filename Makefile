@@ -49,8 +49,8 @@ UV_COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version
 
 lock: ## Bring requirements/*.lock in line with pyproject.toml (needs uv); UPGRADE=--upgrade takes newer versions
 	@command -v uv >/dev/null || { echo "make lock: uv is not on PATH (pip install uv)" >&2; exit 2; }
-	$(UV_COMPILE) $(UPGRADE) -o requirements/runtime.lock
-	$(UV_COMPILE) $(UPGRADE) --extra sandbox --extra dev -o requirements/dev.lock
+	$(UV_COMPILE) $(UPGRADE) --extra tracing -o requirements/runtime.lock
+	$(UV_COMPILE) $(UPGRADE) --extra tracing --extra sandbox --extra dev -o requirements/dev.lock
 
 format: $(READY) ## Format the code and apply the linter's safe fixes
 	$(BIN)/ruff check --fix --exit-zero --quiet

@@ -25,6 +25,7 @@ _SECRETS = "secrets.json"
 QUICK = {
     "COUNTERSIGN_SWEEP_SECONDS": "0.5",
     "COUNTERSIGN_OBSERVE_SECONDS": "1",
+    "COUNTERSIGN_RECOVER_SECONDS": "1",
     "COUNTERSIGN_SAFE_POLL_SECONDS": "1",
     "COUNTERSIGN_SAFE_REQUESTS_PER_MONTH": "0",
     "COUNTERSIGN_RECHECK_SECONDS": "10",
@@ -73,6 +74,7 @@ class Deployment:
         self._redis: EmbeddedRedis | None = None
         self._processes: dict[str, ManagedProcess] = {}
         self._port = free_port()
+        self._metrics_ports = {name: free_port() for name in PROCESSES}
         self._secrets = _secrets(directory)
         self._environment = {
             **QUICK,
@@ -89,6 +91,11 @@ class Deployment:
     def url(self) -> str:
         """Base URL of the REST API."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def metrics_urls(self) -> dict[str, str]:
+        """Where each process shows its metrics, by its name."""
+        return {name: f"http://127.0.0.1:{port}/metrics" for name, port in self._metrics_ports.items()}
 
     @property
     def api_key(self) -> str:
@@ -176,12 +183,13 @@ class Deployment:
         """Start one of ``PROCESSES`` and wait until it is ready; ``called`` names another one of the same kind."""
         ready = answers(f"{self.url}/readyz?scope=api") if name == "serve" else _always
         called = called or name
+        metrics_port = self._metrics_ports[name] if called == name else free_port()
         process = ManagedProcess(
             called,
             [sys.executable, "-m", "service", name],
             log_path=self._directory / f"{called}.log",
             ready=ready,
-            env=self._full_environment(),
+            env={**self._full_environment(), "COUNTERSIGN_METRICS_PORT": str(metrics_port)},
         )
         self._processes[called] = process
         process.start()

@@ -10,6 +10,7 @@ from service.domain.acts import ACT_MEANINGS
 from service.domain.alerts import ALERT_ADVICE, AlertCode
 from service.domain.outcomes import Notice
 from service.domain.reasons import ADVICE, Reason
+from service.domain.recovery import ACCOUNT_ADVICE, AccountAlert
 from service.domain.schedules import WEBHOOK_RETRY_SECONDS
 from service.domain.snapshots import LIVE_PROPOSAL, ProposalState
 from service.domain.states import EDGES, HOLDS_CVM, MEANINGS, TERMINAL, State
@@ -148,6 +149,11 @@ def reasons_page() -> str:
 def alert_table() -> str:
     """Every code of an alert about an approval, with its advice."""
     return table(("Code", "Advice"), [(code(alert), ALERT_ADVICE[alert]) for alert in AlertCode])
+
+
+def account_alert_table() -> str:
+    """What a workspace is told about its account at Phala Cloud."""
+    return table(("Code", "Advice"), [(code(alert), ACCOUNT_ADVICE[alert]) for alert in AccountAlert])
 
 
 def event_table() -> str:

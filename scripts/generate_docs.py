@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from scripts import fault_docs, flow_docs, settings_docs
+from scripts import fault_docs, flow_docs, metrics_docs, settings_docs
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 COMMAND: Final = "python -m scripts.generate_docs"
@@ -24,7 +24,12 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
         "edges": flow_docs.edge_table,
         "proposal states": flow_docs.proposal_table,
     },
-    "docs/operations.md": {"actors": flow_docs.actor_table, "acts": flow_docs.act_table},
+    "docs/operations.md": {
+        "actors": flow_docs.actor_table,
+        "acts": flow_docs.act_table,
+        "metrics": metrics_docs.metrics_table,
+        "alerts": metrics_docs.alerts_table,
+    },
     "docs/settings.md": {
         "settings": settings_docs.settings_table,
         "needed": settings_docs.needed_table,
@@ -34,6 +39,7 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/webhooks.md": {
         "events": flow_docs.event_table,
         "alerts": flow_docs.alert_table,
+        "account alerts": flow_docs.account_alert_table,
         "retries": flow_docs.retry_table,
     },
 }

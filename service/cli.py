@@ -41,11 +41,18 @@ def serve() -> None:
     """
     from service.api.app import create_app  # noqa: PLC0415 - each command loads what it needs
     from service.api.serve import server  # noqa: PLC0415
-    from service.wiring import for_api  # noqa: PLC0415
+    from service.wiring import for_api, observed  # noqa: PLC0415
 
     settings = load()
-    api = create_app(for_api(settings))
-    server(api, host=settings.api_host, port=settings.api_port, log_level=settings.log_level).run()
+    parts = for_api(settings)
+    with observed(settings, "serve", parts.database):
+        server(
+            create_app(parts),
+            host=settings.api_host,
+            port=settings.api_port,
+            log_level=settings.log_level,
+            grace_seconds=settings.stop_seconds,
+        ).run()
 
 
 @app.command()

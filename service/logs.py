@@ -1,10 +1,23 @@
-"""Log lines that show what a record carries beside its message."""
+"""Log lines that show what a record carries beside its message, and the ids of what its thread works for."""
 
 import json
 import logging
 from datetime import UTC, datetime
 
+from service.telemetry.context import ids
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class Ids(logging.Filter):
+    """Gives each record the ids of what its thread works for, unless it has its own. For a handler."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true."""
+        for name, value in ids().items():
+            if name not in record.__dict__:
+                setattr(record, name, value)
+        return True
 
 
 class WithExtras(logging.Formatter):

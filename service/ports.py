@@ -13,8 +13,18 @@ from pydantic import SecretStr
 from service.domain.approver import Approver
 from service.domain.chain import Allowed, AppOwnership, Block, ChainFact, ChainView, SafeExecution, SafeState
 from service.domain.outcomes import Facts, News
-from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, Prepared, Running
+from service.domain.phala_facts import (
+    AppliedAtOnce,
+    Cvm,
+    Hook,
+    HookDelivery,
+    Operation,
+    PendingUpdate,
+    Prepared,
+    Running,
+)
 from service.domain.prepares import Hearing
+from service.domain.recovery import Asked
 from service.domain.snapshots import Proposal, SafeTransaction
 
 
@@ -42,6 +52,18 @@ class Phala(Protocol):
 
     def running(self, vm_uuid: str) -> Running:
         """What runs, by attestation and by the CVM info."""
+
+    def webhooks(self) -> Sequence[Hook]:
+        """The workspace's webhooks there."""
+
+    def hook_deliveries(self, hook_id: str, since: datetime) -> Sequence[HookDelivery]:
+        """What was sent to a webhook at or after ``since``, by Phala Cloud's clock."""
+
+    def resend(self, hook_id: str, event_id: str) -> None:
+        """Have an event sent again, under a new id."""
+
+    def pending_updates(self, app_contract: str) -> Sequence[PendingUpdate]:
+        """Updates of an app's CVMs that were prepared and not applied; none of an app that is not known there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +96,8 @@ class SafeQueue(Protocol):
     def post(self, transaction: SafeTransaction, signature: str, sender: str, origin: str) -> None:
         """Propose; the same again changes nothing."""
 
-    def get(self, safe_tx_hash: str) -> QueuedTransaction | None:
-        """One transaction, ``None`` when the service does not know it."""
+    def get(self, safe: str, safe_tx_hash: str) -> QueuedTransaction | None:
+        """One transaction of a Safe, ``None`` when the service does not know it."""
 
     def at_nonce(self, safe: str, nonce: int) -> Sequence[QueuedTransaction]:
         """All transactions of a Safe at one nonce."""
@@ -210,3 +232,23 @@ class ProposalIntents(Protocol):
 
     def intend_rejection(self, nonce: int) -> SafeTransaction:
         """Store the intent of a rejection at a nonce."""
+
+
+class RecoveryIntents(Protocol):
+    """What is known here of what Phala Cloud tells, and what was asked for."""
+
+    def heard(self, event_ids: Sequence[str]) -> Collection[str]:
+        """Those of the events that arrived."""
+
+    def asked(self) -> Mapping[str, Asked]:
+        """What was asked for already, by the id it was sent with first."""
+
+    def asking(self, event_id: str, now: datetime) -> None:
+        """Store that an event is asked for, before it is.
+
+        Raises:
+            LeaseLost: another worker took over; nothing may be asked for.
+        """
+
+    def unknown(self, updates: Sequence[PendingUpdate]) -> Sequence[PendingUpdate]:
+        """Those that no change request and no heard prepare is about."""

@@ -6,6 +6,7 @@
 import base64
 import binascii
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -118,6 +119,11 @@ class Settings(BaseSettings):
         default=600, description="How often a waiting request reads the allowlist itself, whatever the logs say"
     )
     track_seconds: Seconds = Field(default=5, description="How often a committed update is looked at")
+    recover_seconds: Seconds = Field(
+        default=600,
+        description="How often Phala Cloud is searched for events that did not arrive here, and for updates that "
+        "nobody here knows of; a look takes a call per webhook and app, with at most 10 apps, and two more",
+    )
     http_timeout_seconds: Seconds = Field(default=30, description="Timeout of a call to the outside")
     webhook_allowed_hosts: list[str] = Field(
         default=[],
@@ -126,6 +132,22 @@ class Settings(BaseSettings):
     )
     webhook_disable_seconds: Seconds = Field(
         default=5 * 86400, description="An endpoint whose deliveries all failed for so long is disabled"
+    )
+    stop_seconds: Seconds = Field(
+        default=10, description="How long a process that is told to stop lets what it has begun go on; then it ends"
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address the listener for Prometheus listens on")
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of a listener for Prometheus in each process, which needs no key; 0 for none",
+    )
+    otlp_endpoint: str = Field(
+        default="", description="Receiver of traces by OTLP over HTTP, without `/v1/traces`; without it none are made"
+    )
+    otlp_headers: dict[str, SecretStr] = Field(
+        default={}, description="Headers for that receiver, such as its key, as a JSON object"
     )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
     log_format: str = Field(
@@ -148,6 +170,16 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _no_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        if not value:
+            return value
+        url = urlsplit(value)
+        if url.scheme not in {"http", "https"} or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+            raise ValueError("is an http(s) URL without credentials, query or fragment; credentials are otlp_headers")
         return value.rstrip("/")
 
     @field_validator("webhook_allowed_hosts")

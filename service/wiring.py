@@ -6,7 +6,9 @@ Adapters are imported where they are needed, so that the API does not load what 
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,14 +17,16 @@ from service.domain.errors import Unreachable
 from service.domain.finality import parse_finality
 from service.domain.webhook_urls import AllowList
 from service.settings import PREFIX, ChainSettings, Settings, SettingsError
-from service.store import revision, workspaces
+from service.store import figures, revision, workspaces
 from service.store.database import IDLE_SECONDS, Database, DatabaseFault, faults_in_one_line, make_engine
+from service.store.heartbeats import SafeServiceSigns
 from service.store.leases import LeaseKeeper
 from service.store.sealing import Sealer
 from service.store.standing import KeyStanding
+from service.telemetry import traces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pydantic import SecretStr
 
@@ -90,6 +94,7 @@ class Timings:
     track: float
     safe_requests_per_month: int = 0
     webhook_disable: float = 5 * 86400.0
+    recover: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +146,19 @@ class PhalaAccounts:
         return WatchedPhala(self._client(account), standing)
 
     def _client(self, account: PhalaAccount) -> PhalaAdapter:
-        from service.adapters.phala import PhalaAdapter  # noqa: PLC0415 - only workers need it
+        from httpx import HTTPTransport  # noqa: PLC0415 - only workers need it
+
+        from service.adapters.observed import Observed  # noqa: PLC0415 - likewise
+        from service.adapters.phala import PhalaAdapter  # noqa: PLC0415 - likewise
         from service.phala import PhalaCloud  # noqa: PLC0415 - likewise
 
         identity = (account.base_url, account.api_key.get_secret_value())
         with self._lock:
             if identity not in self._clients:
-                client = PhalaCloud(api_key=account.api_key, base_url=account.base_url, timeout=self.timeout)
+                network = Observed(HTTPTransport(trust_env=False), "phala", sends_request_id=True)
+                client = PhalaCloud(
+                    api_key=account.api_key, base_url=account.base_url, timeout=self.timeout, transport=network
+                )
                 self._clients[identity] = PhalaAdapter(client)
             return self._clients[identity]
 
@@ -245,6 +256,7 @@ def for_worker(settings: Settings) -> WorkerParts:
             signer=signer,
             timeout=settings.http_timeout_seconds,
             calls=_share(settings),
+            heard=SafeServiceSigns(database, chain_id).told,
         )
         for chain_id, chain in settings.chains.items()
     }
@@ -264,6 +276,7 @@ def for_worker(settings: Settings) -> WorkerParts:
             track=settings.track_seconds,
             safe_requests_per_month=settings.safe_requests_per_month,
             webhook_disable=settings.webhook_disable_seconds,
+            recover=settings.recover_seconds,
         ),
     )
 
@@ -280,6 +293,44 @@ def for_watch(settings: Settings) -> WatchParts:
         ws_urls={chain_id: chain.ws_url for chain_id, chain in settings.chains.items() if chain.ws_url},
         poll_seconds=settings.observe_seconds,
     )
+
+
+@contextmanager
+def observed(settings: Settings, process: str, database: Database | None = None) -> Iterator[None]:
+    """While the block runs, the process shows its metrics and makes traces, as far as the settings say so.
+
+    Args:
+        settings: which port, and where traces go.
+        process: the command.
+        database: whose connections are shown; for ``serve`` also what the database knows of the deployment.
+
+    Raises:
+        StartRefused: the port is taken, or the libraries for traces are missing.
+    """
+    from service.telemetry.exposition import KEPT_SECONDS, Listener  # noqa: PLC0415 - only processes that run on
+
+    reads: list[tuple[Callable[[], Iterable[figures.Figure]], float]] = []
+    if database is not None:
+        reads.append((partial(figures.of_the_pool, database), 0.0))
+        if process == "serve":
+            reads.append((partial(figures.of_the_deployment, database), KEPT_SECONDS))
+    with ExitStack() as stack:
+        if settings.otlp_endpoint:
+            headers = {name: value.get_secret_value() for name, value in settings.otlp_headers.items()}
+            try:
+                stack.callback(traces.start(settings.otlp_endpoint, headers, process))
+            except traces.NotInstalled as error:
+                raise StartRefused(f"{PREFIX}OTLP_ENDPOINT is set: {error}") from error
+        if settings.metrics_port:
+            try:
+                listener = Listener(settings.metrics_host, settings.metrics_port, process, reads)
+            except OSError as error:
+                address = f"{settings.metrics_host}:{settings.metrics_port}"
+                raise StartRefused(
+                    f"{PREFIX}METRICS_PORT: nothing can listen on {address}: {error.strerror}"
+                ) from error
+            stack.callback(listener.close)
+        yield
 
 
 def _share(settings: Settings) -> int:

@@ -14,6 +14,8 @@ from service.store import outbox
 from service.store.leases import Lease
 from service.store.outbox import Batch, Delivery, Result
 from service.store.sealing import SealingError
+from service.telemetry import metrics
+from service.telemetry.context import working_for
 from service.wiring import WorkerParts
 
 SLICE_SECONDS: Final = 5.0
@@ -39,7 +41,7 @@ def deliver(parts: WorkerParts, lease: Lease) -> bool:
         run = _Run(parts, lease, batch)
         if batch.deliveries:
             run.send(until)
-        done = not batch.deliveries or run.stopped
+        done = not batch.deliveries or run.stopped or parts.keeper.closing
         if done or time.monotonic() > until:
             outbox.give_back(parts.database, lease, run.hold_seconds, unanswered=run.unanswered)
             return not done
@@ -80,7 +82,7 @@ class _Run:
             if self.stopped or len(self._results) >= GROUP or now - recorded > GROUP_SECONDS:
                 self._record()
                 recorded = now
-            if self.stopped or now > until:
+            if self.stopped or now > until or self.parts.keeper.closing:
                 break
         self._record()
 
@@ -104,8 +106,10 @@ class _Run:
         secret, *also = secrets
         signed = headers(secret, delivery.event_id, int(at.timestamp()), delivery.body, also=also)
         started = time.monotonic()
-        status, asked, detail, fault = self._post({**signed, "content-type": "application/json"}, delivery)
+        with working_for(delivery_id=delivery.id, change_request_id=delivery.change_request_id):
+            status, asked, detail, fault = self._post({**signed, "content-type": "application/json"}, delivery)
         attempt = Attempt(at, int((time.monotonic() - started) * 1000), status, detail, fault)
+        metrics.DELIVERIES.labels(fault or "delivered").inc()
         if attempt.succeeded:
             self._results.append(Result(delivery.id, attempt, None))
             return

@@ -3,10 +3,14 @@
 import signal
 import threading
 
+from celery.signals import worker_shutting_down
+
 from service.settings import Settings
 from service.store import observations
-from service.wiring import for_watch, for_worker
+from service.telemetry import metrics
+from service.wiring import for_watch, for_worker, observed
 from workers.app import make_app
+from workers.stopping import Deadline
 from workers.tasks import Doorbell, register
 from workers.verbs import Verb
 from workers.watch import watch
@@ -22,7 +26,15 @@ def run_worker(settings: Settings) -> None:
     app = make_app(settings)
     register(app, lambda: parts)
     observations.ensure_chains(parts.database, list(parts.chains))
-    with parts.keeper:
+    deadline = Deadline(settings.stop_seconds, parts.keeper.give_all_back)
+
+    def told_to_stop(**_: object) -> None:
+        parts.keeper.close()
+        deadline.begin()
+
+    worker_shutting_down.connect(told_to_stop)
+    metrics.SAFE_QUOTA.set(settings.safe_requests_per_month)
+    with observed(settings, "worker", parts.database), parts.keeper:
         app.worker_main(
             [
                 "worker",
@@ -40,9 +52,11 @@ def run_beat(settings: Settings) -> None:
     """Send the sweep on its schedule until told to stop.
 
     Raises:
-        SettingsError: no broker is configured.
+        SettingsError, StartRefused: no broker is configured, or the port for metrics is taken.
     """
-    make_app(settings).Beat(loglevel=settings.log_level, quiet=True).run()
+    app = make_app(settings)
+    with observed(settings, "beat"):
+        app.Beat(loglevel=settings.log_level, quiet=True).run()
 
 
 def run_watch(settings: Settings) -> None:
@@ -57,4 +71,6 @@ def run_watch(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    watch(parts, bell, stop)
+    with observed(settings, "watch", parts.database):
+        watch(parts, bell, stop, stop_seconds=settings.stop_seconds)
+    Deadline(0.0).begin()  # calls that hang are in threads which Python would wait for

@@ -6,6 +6,7 @@ Each raises ``LeaseLost`` when another worker took the row over meanwhile: nothi
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from secrets import token_hex
 
 from service.domain import snapshots as domain
@@ -25,19 +26,23 @@ from service.steps.observe import observe
 from service.steps.post import post
 from service.steps.prepare import prepare
 from service.steps.propose import propose
+from service.steps.recover import recover
 from service.steps.signatures import signatures
 from service.steps.tidy import tidy
 from service.steps.track import track
 from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
-from service.store import leases, observations, proposals, snapshots, standing, transitions
+from service.store import leases, observations, proposals, recoveries, snapshots, standing, transitions
 from service.store.leases import Lease, LeasedTable
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
+from service.store.recoveries import StoredRecoveryIntents
 from service.store.sealing import SealingError
-from service.store.tables import ChangeRequest, Proposal, WebhookEndpoint
+from service.store.tables import ChangeRequest, PhalaRecovery, Proposal, WebhookEndpoint
+from service.telemetry.context import working_for
 from service.wiring import WorkerParts
+from workers import telling
 from workers.deliver import deliver
-from workers.verbs import PROPOSAL_VERBS
+from workers.verbs import PROPOSAL_VERBS, REQUEST_VERBS, Verb
 
 SEALED_AGAIN_SECONDS = 60.0
 BLOCKED_SECONDS = 60.0
@@ -47,8 +52,8 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def _leased(parts: WorkerParts, table: LeasedTable, row_id: str | int) -> Iterator[Lease | None]:
-    """The lease of a due row, renewed while the block runs; ``None`` when there is nothing to do."""
-    lease = leases.acquire(parts.database, table, row_id)
+    """The lease of a due row, renewed while the block runs; ``None`` when there is nothing to do, or no time left."""
+    lease = None if parts.keeper.closing else leases.acquire(parts.database, table, row_id)
     if lease is None:
         yield None
         return
@@ -68,7 +73,7 @@ def _renewed(parts: WorkerParts, lease: Lease) -> Iterator[None]:
 
 def serve_request(parts: WorkerParts, request_id: str) -> State | None:
     """Take a change request one step further; its state afterwards, ``None`` when there was nothing to do."""
-    with _leased(parts, ChangeRequest, request_id) as lease:
+    with working_for(change_request_id=request_id), _leased(parts, ChangeRequest, request_id) as lease:
         if lease is None:
             return None
         try:
@@ -76,26 +81,26 @@ def serve_request(parts: WorkerParts, request_id: str) -> State | None:
                 request = snapshots.change_request(parts.database, session, request_id)
         except SealingError as error:
             return _wait_for_key(parts, lease, request_id, error)
-        if _is_held_up(request):
-            return _store(parts, lease, request, ending(request, parts.clock.now()) or _held_up(request))
-        kept = _kept_up(parts, lease, request)
-        outcome = kept.end or kept.bound(
-            _guarded(parts, kept.request, lambda: _request_step(parts, lease, kept.request))
-        )
-        return _store(parts, lease, request, outcome)
+        with telling.of_request(request, REQUEST_VERBS[request.state]) as told:
+            if _is_held_up(request):
+                return told(_store(parts, lease, request, ending(request, parts.clock.now()) or _held_up(request)))
+            kept = _kept_up(parts, lease, request)
+            step = partial(_request_step, parts, lease, kept.request)
+            return told(_store(parts, lease, request, kept.end or kept.bound(_guarded(parts, kept.request, step))))
 
 
 def _wait_for_key(parts: WorkerParts, lease: Lease, request_id: str, error: SealingError) -> State:
     """The token does not open: nothing can be done but end in time, until the operator brings the key back."""
-    log.warning("a commit token cannot be opened: %s", error)
     with parts.database.reads() as session:
         request = snapshots.change_request(parts.database, session, request_id, open_token=False)
-    waited = Wait(SEALED_AGAIN_SECONDS, Reason.SECRET_UNREADABLE, str(error), failed_attempt=True)
-    return _store(parts, lease, request, ending(request, parts.clock.now()) or waited)
+    with telling.of_request(request, REQUEST_VERBS[request.state]) as told:
+        log.warning("a commit token cannot be opened: %s", error)
+        waited = Wait(SEALED_AGAIN_SECONDS, Reason.SECRET_UNREADABLE, str(error), failed_attempt=True)
+        return told(_store(parts, lease, request, ending(request, parts.clock.now()) or waited))
 
 
-def _store(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest, outcome: Outcome) -> State:
-    """Apply an outcome; one that the database refuses becomes another that it takes. The state afterwards."""
+def _store(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest, outcome: Outcome) -> Outcome:
+    """Apply an outcome; one that the database refuses becomes another that it takes. What was stored."""
     try:
         transitions.apply(parts.database, lease, request.state, outcome, parts.clock.now())
     except LeaseLost:
@@ -107,13 +112,9 @@ def _store(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest, outc
         wait = step_backoff(request.attempts + 1)
         outcome = Wait(wait, Reason.INTERNAL_ERROR, type(error).__name__, failed_attempt=True)
     else:
-        return _state_after(request, outcome)
+        return outcome
     transitions.apply(parts.database, lease, request.state, outcome, parts.clock.now())
-    return _state_after(request, outcome)
-
-
-def _state_after(request: domain.ChangeRequest, outcome: Outcome) -> State:
-    return request.state if isinstance(outcome, Wait) else outcome.to
+    return outcome
 
 
 def _kept_up(parts: WorkerParts, lease: Lease, request: domain.ChangeRequest) -> Upkeep:
@@ -213,24 +214,27 @@ def serve_proposal(parts: WorkerParts, proposal_id: str) -> ProposalState | None
             blocked = standing.block_of(session, proposal.workspace_id) if posting else None
         if proposal.state not in PROPOSAL_VERBS:
             return None
-        try:
-            outcome = _proposal_step(parts, lease, proposal, blocked)
-        except LeaseLost:
-            raise
-        except CountersignError as error:
-            wait = _backoff(error.reason, proposal.attempts + 1, error.retry_after)
-            outcome = ProposalOutcome(
-                proposal.state, wait, detail=error.detail, failed_attempt=True, fault=error.reason
-            )
-        except Exception as error:  # as above
-            log.exception("a step failed", extra={"row": proposal.id, "state": proposal.state.value})
-            wait = step_backoff(proposal.attempts + 1)
-            fault = Reason.INTERNAL_ERROR
-            outcome = ProposalOutcome(
-                proposal.state, wait, detail=type(error).__name__, failed_attempt=True, fault=fault
-            )
-        proposals.apply(parts.database, lease, proposal, outcome)
-        return outcome.state
+        with telling.of_proposal(proposal, PROPOSAL_VERBS[proposal.state]) as told:
+            outcome = _guarded_proposal(parts, lease, proposal, blocked)
+            proposals.apply(parts.database, lease, proposal, outcome)
+            return told(outcome)
+
+
+def _guarded_proposal(
+    parts: WorkerParts, lease: Lease, proposal: domain.Proposal, blocked: str | None
+) -> ProposalOutcome:
+    """As of a change request: a fault becomes a wait that is counted and shown."""
+    try:
+        return _proposal_step(parts, lease, proposal, blocked)
+    except LeaseLost:
+        raise
+    except CountersignError as error:
+        reason, detail, retry_after = error.reason, error.detail, error.retry_after
+    except Exception as error:  # as above
+        log.exception("a step failed", extra={"row": proposal.id, "state": proposal.state.value})
+        reason, detail, retry_after = Reason.INTERNAL_ERROR, type(error).__name__, None
+    wait = _backoff(reason, proposal.attempts + 1, retry_after)
+    return ProposalOutcome(proposal.state, wait, detail=detail, failed_attempt=True, fault=reason)
 
 
 def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal, blocked: str | None) -> ProposalOutcome:
@@ -258,10 +262,10 @@ def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal, 
 def serve_chain(parts: WorkerParts, chain_id: int) -> Sequence[tuple[str, State]]:
     """Read what is new on a chain; the change requests that this makes due, with their states."""
     chain = parts.chains.get(chain_id)
-    look = None if chain is None else observations.take(parts.database, chain_id)
+    look = None if chain is None or parts.keeper.closing else observations.take(parts.database, chain_id)
     if chain is None or look is None:
         return ()
-    with _renewed(parts, look.lease):
+    with _renewed(parts, look.lease), telling.of_chain(chain_id, Verb.OBSERVE) as step:
         try:
             seen = observe(chain, look.cursor, look.known)
         except Exception as error:
@@ -270,13 +274,58 @@ def serve_chain(parts: WorkerParts, chain_id: int) -> Sequence[tuple[str, State]
                 log.exception("a chain could not be read", extra={"chain_id": chain_id})
             detail = str(error) if expected else type(error).__name__
             observations.fail(parts.database, look.lease, detail=detail, wait_seconds=parts.timings.observe)
+            step.outcome = telling.FAILED if expected else telling.ERROR
             return ()
-        return observations.apply(
+        concerned = observations.apply(
             parts.database, look.lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
         )
+        step.outcome = telling.ADVANCED if concerned else telling.WAITING
+        return concerned
 
 
 def serve_endpoint(parts: WorkerParts, endpoint_id: str) -> bool:
     """Send what is due at a webhook endpoint for a while; whether more is due at once."""
     with _leased(parts, WebhookEndpoint, endpoint_id) as lease:
-        return lease is not None and deliver(parts, lease)
+        if lease is None:
+            return False
+        with telling.of_endpoint(endpoint_id, Verb.DELIVER) as step:
+            more = deliver(parts, lease)
+            step.outcome = telling.ADVANCED
+            return more
+
+
+def serve_recovery(parts: WorkerParts, workspace_id: str) -> None:
+    """Search a workspace's account at Phala Cloud for what did not arrive."""
+    with _leased(parts, PhalaRecovery, workspace_id) as lease:
+        if lease is None:
+            return
+        with telling.of_account(workspace_id, Verb.RECOVER) as step:
+            step.outcome = _search(parts, lease, workspace_id)
+
+
+def _search(parts: WorkerParts, lease: Lease, workspace_id: str) -> str:
+    """Look through a leased account; how that ended."""
+    account = recoveries.account(parts.database, lease)
+    if account is None:
+        recoveries.rest(parts.database, lease)
+        return telling.ENDED
+    every = parts.timings.recover
+    try:
+        phala, intents = parts.phala.of(workspace_id), StoredRecoveryIntents(parts.database, lease)
+        found = recover(account, phala=phala, intents=intents, clock=parts.clock)
+    except LeaseLost:
+        raise
+    except CountersignError as error:
+        wait = max(every, step_backoff(1, error.retry_after))
+        recoveries.fail(parts.database, lease, detail=error.detail, wait_seconds=wait)
+        return telling.FAILED
+    except SealingError as error:
+        recoveries.fail(parts.database, lease, detail=str(error), wait_seconds=every)
+        return telling.FAILED
+    except Exception as error:  # as above
+        log.exception("an account could not be searched")
+        recoveries.fail(parts.database, lease, detail=type(error).__name__, wait_seconds=every)
+        return telling.ERROR
+    wait = every if found.fault is None else max(every, step_backoff(1, found.fault.retry_after))
+    recoveries.apply(parts.database, lease, found, wait_seconds=wait, now=parts.clock.now())
+    return telling.ADVANCED if found.fault is None else telling.FAILED

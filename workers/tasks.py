@@ -13,8 +13,9 @@ from kombu.exceptions import OperationalError
 from service.domain.errors import LeaseLost
 from service.domain.snapshots import ProposalState
 from service.domain.states import TERMINAL, State
-from service.store import heartbeats, idempotency, leases, outbox, retention, standing
+from service.store import heartbeats, idempotency, leases, outbox, recoveries, retention, standing
 from service.store.tables import ChainCursor, ChangeRequest, Proposal
+from service.telemetry import metrics
 from service.wiring import WorkerParts
 from workers import serve
 from workers.app import FORGET_TASK, ROUND_TRIP_TASK, SWEEP_TASK
@@ -28,6 +29,7 @@ REQUEST_TASK = "countersign.request"
 PROPOSAL_TASK = "countersign.proposal"
 CHAIN_TASK = "countersign.chain"
 DELIVERY_TASK = "countersign.delivery"
+RECOVERY_TASK = "countersign.recovery"
 
 Id = TypeVar("Id", str, int)
 Result = TypeVar("Result")
@@ -63,6 +65,7 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
     @app.task(name=ROUND_TRIP_TASK)  # type: ignore[untyped-decorator]  # likewise
     def round_trip(queue: str) -> None:
         heartbeats.served(parts().database, queue)
+        metrics.ROUND_TRIPS.labels(queue).inc()
 
     @app.task(name=FORGET_TASK)  # type: ignore[untyped-decorator]  # likewise
     def forget() -> None:
@@ -81,6 +84,10 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
     @app.task(name=CHAIN_TASK)  # type: ignore[untyped-decorator]  # likewise
     def chain(chain_id: int) -> None:
         look_and_ring(parts(), bell, chain_id)
+
+    @app.task(name=RECOVERY_TASK)  # type: ignore[untyped-decorator]  # likewise
+    def recovery(workspace_id: str) -> None:
+        _unless_taken_over(serve.serve_recovery, parts(), workspace_id)
 
     _register_delivery(app, parts, bell)
 
@@ -153,6 +160,9 @@ def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:
         rung += 1
     for endpoint_id in outbox.ring_due(database, SWEEP_LIMIT):
         bell.ring(DELIVERY_TASK, Verb.DELIVER, endpoint_id)
+        rung += 1
+    for workspace_id in recoveries.ring_due(database, SWEEP_LIMIT):
+        bell.ring(RECOVERY_TASK, Verb.RECOVER, workspace_id)
         rung += 1
     idempotency.forget_old(database)
     return rung

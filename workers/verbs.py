@@ -20,6 +20,7 @@ class Verb(StrEnum):
     TIDY = "tidy"
     OBSERVE = "observe"
     DELIVER = "deliver"
+    RECOVER = "recover"
     SWEEP = "sweep"
 
 

@@ -5,8 +5,6 @@ each chain on its own schedule.
 """
 
 import logging
-import os
-import socket
 import threading
 import time
 
@@ -16,6 +14,8 @@ from service.domain.errors import CountersignError
 from service.store import heartbeats, observations
 from service.store.database import DatabaseFault, faults_in_one_line
 from service.store.locks import Leadership, leadership
+from service.telemetry import metrics
+from service.telemetry.context import working_for
 from service.wiring import WatchParts, subscribe_new_heads
 from workers.tasks import CHAIN_TASK, Doorbell
 from workers.verbs import Verb
@@ -24,13 +24,15 @@ LEADER_RETRY_SECONDS = 5.0
 SUBSCRIBE_AGAIN_SECONDS = 30.0
 HEARTBEAT_SECONDS = 5.0
 SHUTDOWN_SECONDS = 5.0
-"""How long a call that hangs may delay the end of the process: nothing is lost with it."""
 
 log = logging.getLogger(__name__)
 
 
-def watch(parts: WatchParts, bell: Doorbell, stop: threading.Event) -> None:
-    """Listen to every chain, each in a thread of its own, until ``stop`` is set."""
+def watch(parts: WatchParts, bell: Doorbell, stop: threading.Event, *, stop_seconds: float = SHUTDOWN_SECONDS) -> None:
+    """Listen to every chain, each in a thread of its own, until ``stop`` is set.
+
+    A call that hangs delays the end by ``stop_seconds`` at most: nothing is lost with it.
+    """
     threads = [
         threading.Thread(target=_lead, args=(parts, bell, chain_id, stop), name=f"watch-{chain_id}", daemon=True)
         for chain_id in parts.chains
@@ -38,22 +40,29 @@ def watch(parts: WatchParts, bell: Doorbell, stop: threading.Event) -> None:
     for thread in threads:
         thread.start()
     stop.wait()
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    deadline = time.monotonic() + stop_seconds
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _lead(parts: WatchParts, bell: Doorbell, chain_id: int, stop: threading.Event) -> None:
+    with working_for(chain_id=chain_id):
+        _try_to_lead(parts, bell, chain_id, stop)
+
+
+def _try_to_lead(parts: WatchParts, bell: Doorbell, chain_id: int, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             with faults_in_one_line(), leadership(parts.database, f"watch:{chain_id}") as lead:
+                metrics.LEADING.labels(chain_id).set(lead.leads)
                 if lead.leads:
-                    log.info("listening to new blocks", extra={"chain_id": chain_id})
+                    log.info("listening to new blocks")
                     _Listener(parts, bell, chain_id, lead, stop).run()
         except DatabaseFault:
-            log.warning("the database does not answer; trying again", extra={"chain_id": chain_id})
+            log.warning("the database does not answer; trying again")
         except Exception:  # a defect must not end a chain's listener; it is logged
-            log.exception("the listener failed; trying again", extra={"chain_id": chain_id})
+            log.exception("the listener failed; trying again")
+        metrics.LEADING.labels(chain_id).set(0)
         stop.wait(LEADER_RETRY_SECONDS)
 
 
@@ -77,12 +86,15 @@ class _Listener:
                 self._subscribe(ws_url)
             self._poll(until=SUBSCRIBE_AGAIN_SECONDS if ws_url else None)
 
-    def _ring(self) -> None:
+    def _ring(self, by: str) -> None:
         observations.ring_chain(self._parts.database, self._chain_id)
         self._bell.ring(CHAIN_TASK, Verb.OBSERVE, self._chain_id)
+        metrics.HEADS.labels(self._chain_id, by).inc()
+
+    def _heard(self) -> None:
+        """The chain said something, be it that nothing is new: say so, and see whether this process leads still."""
         if time.monotonic() >= self._next_heartbeat:
-            process = f"{socket.gethostname()}:{os.getpid()}:{self._chain_id}"
-            heartbeats.beat(self._parts.database, process, "watch")
+            heartbeats.listened(self._parts.database, self._chain_id)
             self._lead.check()
             self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
 
@@ -90,9 +102,10 @@ class _Listener:
         """Ring on each new head until the subscription breaks or falls silent."""
         try:
             for _ in subscribe_new_heads(ws_url, self._stop, self._parts.patience_seconds):
-                self._ring()
+                self._ring("subscription")
+                self._heard()
         except CountersignError as error:
-            log.warning("no subscription to new blocks, polling: %s", error.detail, extra={"chain_id": self._chain_id})
+            log.warning("no subscription to new blocks, polling: %s", error.detail)
 
     def _poll(self, *, until: float | None) -> None:
         """Ring whenever the head moved; for ``until`` seconds, or until the end when that is ``None``."""
@@ -103,10 +116,11 @@ class _Listener:
             try:
                 head = self._parts.chains[self._chain_id].view().head.hash
             except CountersignError as error:
-                log.warning("the chain does not answer: %s", error.detail, extra={"chain_id": self._chain_id})
+                log.warning("the chain does not answer: %s", error.detail)
             else:
                 if head != seen:
-                    self._ring()
+                    self._ring("poll")
                 seen = head
+                self._heard()
             self._stop.wait(self._parts.poll_seconds)
             waited += self._parts.poll_seconds

@@ -77,11 +77,11 @@ def downgrade() -> None:
     # Acts on a workspace have no place there; those that were sent to endpoints stay, without their number.
     op.execute(
         "DELETE FROM events WHERE change_request_id IS NULL"
-        " AND type NOT IN ('webhook_endpoint.disabled', 'webhook_endpoint.test')"
+        " AND type NOT IN ('webhook_endpoint.disabled', 'webhook_endpoint.test', 'workspace.alert')"
     )
+    op.drop_constraint(op.f("ck_events_hashes"), "events")
     op.execute("UPDATE events SET seq = NULL WHERE change_request_id IS NULL")
     op.drop_index("uq_events_act", "events")
-    op.drop_constraint(op.f("ck_events_hashes"), "events")
     op.drop_constraint(op.f(_OF_A_REQUEST), "events")
     op.create_check_constraint(
         op.f(_OF_A_REQUEST),

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 _SCOPES = "('admin', 'manage', 'submit')"
 _CHECKS = {

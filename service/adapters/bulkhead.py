@@ -1,5 +1,6 @@
 """So that one server that stalls, or wants to be left alone, takes no more than its share of the process's threads."""
 
+import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -63,6 +64,30 @@ class Bulkhead:
         except Empty:
             detail = f"{self._who}: {self._calls} calls are under way already, more would hold up other work"
             raise Unreachable(detail, reason=self._reason, retry_after=_AGAIN_SECONDS) from None
+
+
+class Shares:
+    """A bulkhead for each of those that share one service, so that none of them takes every place.
+
+    Args:
+        who: how people call the service.
+        reason: public code of its faults.
+        calls: how many at once for each, at least one.
+    """
+
+    def __init__(self, who: str, reason: Reason, calls: int) -> None:
+        self._who = who
+        self._reason = reason
+        self._calls = calls
+        self._of: dict[str, Bulkhead] = {}
+        self._lock = threading.Lock()
+
+    def of(self, name: str) -> Bulkhead:
+        """The bulkhead of one of them."""
+        with self._lock:
+            if name not in self._of:
+                self._of[name] = Bulkhead(self._who, self._reason, self._calls)
+            return self._of[name]
 
 
 class Pause:

@@ -9,6 +9,7 @@ import httpx
 from service.adapters.bulkhead import PATIENCE_SECONDS, Bulkhead
 from service.adapters.endpoint_health import Standing
 from service.adapters.jsonrpc import RpcEndpoint
+from service.adapters.observed import Observed
 from service.adapters.polls import Answers, Poll, Tally, agree, attempt
 from service.adapters.rpc_http import RpcHttp, transport_to
 from service.domain.errors import CountersignError, StateUnavailable, Unreachable
@@ -52,7 +53,10 @@ class RpcEndpoints:
         self.agreement = agreement
         self._chain_id = chain_id
         self._who = f"RPC endpoints of chain {chain_id}"
-        self._transports = [transport or transport_to(url) for url in rpc_urls]
+        self._transports = [
+            Observed(transport or transport_to(url), "rpc", chain_id=chain_id, endpoint=number)
+            for number, url in enumerate(rpc_urls, 1)
+        ]
         self._changed = threading.Condition()
         self._endpoints = [
             RpcEndpoint(

@@ -10,20 +10,33 @@ from service.adapters.http import one_line
 from service.adapters.phala_faults import phala_faults
 from service.domain.errors import Nonsense, NotFound, Refused, Unauthorized
 from service.domain.hexes import address, bytes32
-from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, OperationStatus, Prepared, Running
+from service.domain.phala_facts import (
+    AppliedAtOnce,
+    Cvm,
+    Hook,
+    HookDelivery,
+    Operation,
+    OperationStatus,
+    PendingUpdate,
+    Prepared,
+    Running,
+)
 from service.domain.reasons import Reason
 from service.phala import PhalaCloud
 from service.phala.models.attestation import CvmAttestation
 from service.phala.models.cvm import CvmInfo, CvmOperation
 from service.phala.models.updates import PatchPrepared
+from service.phala.models.webhooks import WebhookDelivery
 from service.phala.two_phase import PATCH_MEMBERS
 
 T = TypeVar("T")
 _PAGE: Final = 100
 _OPERATIONS: Final = 1000
+_DELIVERY_PAGES: Final = 50
 _UPDATES: Final = ("update", "upgrade", "resize")
 """In the type of an operation that can be a patch's: `compose_update`, `resize`; others are `power_on` and the like."""
 _CORRELATION_ID: Final = 200
+_SUCCESS: Final = 2
 
 
 class PhalaAdapter:
@@ -107,6 +120,37 @@ class PhalaAdapter:
         cvm = _cvm(info)
         return Running(self._attested_hash(vm_uuid), cvm.compose_hash, cvm.status)
 
+    def webhooks(self) -> Sequence[Hook]:
+        """The workspace's webhooks there."""
+        with phala_faults(Reason.PHALA_UNAUTHORIZED):
+            found = self._client.list_webhooks()
+        return [Hook(one.id, one.url, one.enabled, frozenset(one.events)) for one in found]
+
+    def hook_deliveries(self, hook_id: str, since: datetime) -> Sequence[HookDelivery]:
+        """What was sent to a webhook at or after ``since``, by Phala Cloud's clock; of the newest 5,000 at most."""
+        found: list[WebhookDelivery] = []
+        for page in range(_DELIVERY_PAGES):
+            with phala_faults(Reason.PHALA_UNAUTHORIZED):
+                listed = self._client.list_webhook_deliveries(webhook_id=hook_id, limit=_PAGE, offset=page * _PAGE)
+            found += [one for one in listed if one.created_at >= since]
+            if len(listed) < _PAGE or all(one.created_at < since for one in listed):
+                break
+        return [_hook_delivery(one) for one in found]
+
+    def resend(self, hook_id: str, event_id: str) -> None:
+        """Have an event sent again, under a new id."""
+        with phala_faults(Reason.PHALA_UNAUTHORIZED):
+            self._client.resend_webhook_delivery(webhook_id=hook_id, event_id=event_id)
+
+    def pending_updates(self, app_contract: str) -> Sequence[PendingUpdate]:
+        """Updates of an app's CVMs that were prepared and not applied; none of an app that is not known there."""
+        try:
+            with phala_faults(Reason.CVM_NOT_FOUND):
+                found = self._client.get_pending_updates(app_id=app_contract[2:].lower())
+        except NotFound:
+            return ()
+        return [_pending_update(one.vm_uuid, one.compose_hash) for one in found.items]
+
     def _attested_hash(self, vm_uuid: str) -> str | None:
         try:
             with phala_faults(Reason.CVM_NOT_FOUND):
@@ -160,6 +204,23 @@ def _operation(found: CvmOperation) -> Operation:
         compose_hash=_optional("compose hash", found.compose_hash),
         error=one_line(found.error_message) if found.error_message else None,
         is_update=any(word in kind for kind in (found.operation_type, *found.sub_operations) for word in _UPDATES),
+    )
+
+
+def _hook_delivery(found: WebhookDelivery) -> HookDelivery:
+    return HookDelivery(
+        event_id=found.event_id,
+        original_id=found.original_event_id or found.event_id,
+        event_type=found.event_type,
+        delivered=found.delivered_at is not None or found.response_status // 100 == _SUCCESS,
+        failed=found.status == "failed",
+        created_at=found.created_at,
+    )
+
+
+def _pending_update(vm_uuid: str, compose_hash: str) -> PendingUpdate:
+    return PendingUpdate(
+        _sense("vm_uuid", lambda: str(UUID(vm_uuid))), _sense("compose hash", lambda: bytes32(compose_hash))
     )
 
 

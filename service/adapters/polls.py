@@ -5,6 +5,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -65,7 +66,7 @@ class Poll(Generic[T]):
     def put(self, endpoint: RpcEndpoint) -> None:
         """Ask one endpoint, unless it must not be asked now."""
         if endpoint.health.enter():
-            self._pending[self._pool.submit(attempt, endpoint, self._ask)] = endpoint
+            self._pending[self._pool.submit(copy_context().run, attempt, endpoint, self._ask)] = endpoint
 
     def ended(self, seconds: float | None) -> list[tuple[RpcEndpoint, T | CountersignError]]:
         """The calls that ended, as soon as one did; none when nothing did within ``seconds``.

@@ -14,6 +14,8 @@ from service.domain.errors import Unreachable
 from service.domain.reasons import Reason
 from service.domain.webhook_urls import Target
 from service.ports import Answer, Clock
+from service.telemetry import work
+from service.telemetry.work import Call
 
 _ANSWER_BYTES: Final = 64 * 1024  # read so far, so that an honest connection can be used again
 _EXCERPT: Final = 1024
@@ -82,8 +84,10 @@ class HttpPoster:
         deadline = time.monotonic() + self._seconds
         target = self._guard.target(url)
         self._network.begin(Attempt(target.host, self._guard.addresses(target), deadline))
-        with _faults():
-            return self._exchange(target, headers, body)
+        with work.call("webhook", method="POST") as made, _faults(made):
+            answer = self._exchange(target, headers, body)
+            made.answered(answer.status)
+        return answer
 
     def _exchange(self, target: Target, headers: Mapping[str, str], body: bytes) -> Answer:
         address = httpcore.URL(
@@ -116,14 +120,16 @@ class HttpPoster:
 
 
 @contextmanager
-def _faults() -> Iterator[None]:
+def _faults(made: Call) -> Iterator[None]:
     """Turn the faults of httpcore into ``Unreachable``; the text names the kind of fault only."""
     reason = Reason.INTERNAL_ERROR
     try:
         yield
     except _NEVER_SENT as error:
+        made.outcome = "no_connection"
         raise Unreachable(f"{RECEIVER}: no connection ({type(error).__name__})", reason=reason) from error
     except httpcore.TimeoutException as error:
+        made.outcome = "timeout"
         raise Unreachable(f"{RECEIVER}: no answer in time", reason=reason, outcome_unknown=True) from error
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         detail = f"{RECEIVER}: the connection broke ({type(error).__name__})"

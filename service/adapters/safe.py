@@ -5,9 +5,11 @@ from typing import Any, Final, TypeVar
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from service.adapters.bulkhead import Bulkhead, Pause
+from service.adapters.bulkhead import Bulkhead, Pause, Shares
 from service.adapters.clock import SystemClock
 from service.adapters.http import Reply, exchange, new_client, parse_json, retry_after, transport_faults
+from service.adapters.observed import Observed
+from service.adapters.rpc_http import transport_to
 from service.adapters.safe_messages import delete_request_digest
 from service.adapters.safe_shapes import DelegateRow, Page, TransactionRow, words_of
 from service.domain.errors import Nonsense, Refused, Unreachable
@@ -42,16 +44,17 @@ class TransactionService:
         signer: the proposer, who may also delete.
         api_key: key of the hosted gateway, if any.
         timeout: seconds for one exchange.
-        calls: threads that may be inside calls at once.
+        calls: threads that may be inside calls at once; at most half of them for one Safe.
         clock: for the hour in deletions, and for expiry dates.
         transport: replaces the network.
         monotonic: the time, for pauses that the service asks for.
+        heard: told after each call whether the service answered it; must not raise.
 
     Raises:
         ValueError: the API key cannot stand in a header.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it stands on, by keyword
         self,
         base_url: str,
         *,
@@ -63,14 +66,19 @@ class TransactionService:
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        heard: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._url = base_url.rstrip("/").removesuffix("/api") + "/api"
         self._chain_id = chain_id
         self._signer = signer
         self._seconds = timeout
         self._clock = clock or SystemClock()
-        self._client = new_client(timeout=timeout, transport=transport)
-        self._bulkhead = Bulkhead(f"{_WHO} of chain {chain_id}", _REASON, calls)
+        self._heard = heard
+        network = Observed(transport or transport_to(self._url), "safe_service", chain_id=chain_id)
+        self._client = new_client(timeout=timeout, transport=network)
+        who = f"{_WHO} of chain {chain_id}"
+        self._bulkhead = Bulkhead(who, _REASON, calls)
+        self._shares = Shares(f"{who}, one Safe", _REASON, max(1, calls // 2))
         self._pause = Pause(monotonic, longest=_LONGEST_PAUSE_SECONDS)
         if api_key is not None:
             key = api_key.get_secret_value()
@@ -85,7 +93,7 @@ class TransactionService:
     def pending(self, safe: str, chain_nonce: int) -> Sequence[QueuedTransaction]:
         """Everything queued at ``chain_nonce`` or above; proposals that no owner or delegate signed are not in it."""
         query: dict[str, str | int] = {"executed": "false", "nonce__gte": chain_nonce}
-        rows = list(self._rows(_list_path(safe), query, Page[TransactionRow]))
+        rows = list(self._rows(safe, _list_path(safe), query, Page[TransactionRow]))
         if any(int(row.nonce) < chain_nonce or address(row.safe) != address(safe) for row in rows):
             raise Nonsense(f"{_WHO}: transactions that were not asked for", reason=_REASON)
         return [row.queued() for row in rows if not row.is_executed]
@@ -96,7 +104,7 @@ class TransactionService:
         Asked by delegate: asked by Safe, the service leaves out those for all Safes. Expired ones do not count.
         """
         safe, delegate, now = address(safe), address(delegate), self._clock.now()
-        rows = self._rows("/v2/delegates/", {"delegate": delegate}, Page[DelegateRow])
+        rows = self._rows(safe, "/v2/delegates/", {"delegate": delegate}, Page[DelegateRow])
         return frozenset(address(row.delegator) for row in rows if row.holds(safe, delegate, now))
 
     def post(self, transaction: SafeTransaction, signature: str, sender: str, origin: str) -> None:
@@ -129,24 +137,24 @@ class TransactionService:
             "signature": signature,
             "origin": origin,
         }
-        reply = self._send("POST", _list_path(transaction.safe), json=body)
+        reply = self._send(transaction.safe, "POST", _list_path(transaction.safe), json=body)
         if reply.status != httpx.codes.CREATED:
             raise _refusal(reply)
 
-    def get(self, safe_tx_hash: str) -> QueuedTransaction | None:
-        """One transaction, ``None`` when the service does not know it."""
+    def get(self, safe: str, safe_tx_hash: str) -> QueuedTransaction | None:
+        """One transaction of a Safe, ``None`` when the service does not know it."""
         safe_tx_hash = bytes32(safe_tx_hash)
-        reply = self._send("GET", f"/v2/multisig-transactions/{safe_tx_hash}/")
+        reply = self._send(safe, "GET", f"/v2/multisig-transactions/{safe_tx_hash}/")
         if _unknown(reply):
             return None
         row = _shaped(TransactionRow, reply)
-        if row.safe_tx_hash != safe_tx_hash:
+        if row.safe_tx_hash != safe_tx_hash or address(row.safe) != address(safe):
             raise Nonsense(f"{_WHO}: another transaction than the one asked for", reason=_REASON)
         return row.queued()
 
     def at_nonce(self, safe: str, nonce: int) -> Sequence[QueuedTransaction]:
         """All transactions of a Safe at one nonce."""
-        rows = list(self._rows(_list_path(safe), {"nonce": nonce}, Page[TransactionRow]))
+        rows = list(self._rows(safe, _list_path(safe), {"nonce": nonce}, Page[TransactionRow]))
         if any(int(row.nonce) != nonce or address(row.safe) != address(safe) for row in rows):
             raise Nonsense(f"{_WHO}: transactions that were not asked for", reason=_REASON)
         return [row.queued() for row in rows]
@@ -160,27 +168,43 @@ class TransactionService:
         safe_tx_hash = bytes32(safe_tx_hash)
         digest = delete_request_digest(self._chain_id, address(safe), safe_tx_hash, self._clock.now().timestamp())
         body = {"safeTxHash": safe_tx_hash, "signature": self._signer.sign(digest)}
-        reply = self._send("DELETE", f"/v2/multisig-transactions/{safe_tx_hash}/", json=body)
+        reply = self._send(safe, "DELETE", f"/v2/multisig-transactions/{safe_tx_hash}/", json=body)
         if reply.status != httpx.codes.NO_CONTENT and not _unknown(reply):
             raise _refusal(reply)
 
-    def _rows(self, path: str, query: Mapping[str, str | int], kind: type[Page[Row]]) -> Iterator[Row]:
+    def _rows(self, safe: str, path: str, query: Mapping[str, str | int], kind: type[Page[Row]]) -> Iterator[Row]:
         offset = 0
         for _ in range(_PAGES):
-            page = self._page(path, {**query, "limit": _PAGE, "offset": offset}, kind)
+            reply = self._send(safe, "GET", path, query={**query, "limit": _PAGE, "offset": offset})
+            page = _shaped(kind, reply)
             yield from page.results
             offset += len(page.results)
             if page.next is None or not page.results:
                 return
         raise Nonsense(f"{_WHO}: a list without an end", reason=_REASON)
 
-    def _page(self, path: str, query: Mapping[str, str | int], kind: type[Page[Row]]) -> Page[Row]:
-        return _shaped(kind, self._send("GET", path, query=query))
-
-    def _send(self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, json: Any = None) -> Reply:  # noqa: ANN401 - any JSON
-        write = method != "GET"
+    def _send(
+        self,
+        safe: str,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        json: Any = None,  # noqa: ANN401 - any JSON
+    ) -> Reply:
         self._refuse_while_paused()
-        with self._bulkhead, transport_faults(_WHO, _REASON, write=write):
+        with self._shares.of(address(safe)), self._bulkhead:
+            try:
+                reply = self._exchange(method, path, query, json)
+            except Unreachable:
+                self._heard(False)
+                raise
+        self._heard(True)
+        return reply
+
+    def _exchange(self, method: str, path: str, query: Mapping[str, str | int] | None, json: Any) -> Reply:  # noqa: ANN401 - any JSON
+        write = method != "GET"
+        with transport_faults(_WHO, _REASON, write=write):
             request = self._client.build_request(method, self._url + path, params=query, json=json)
             reply = exchange(self._client, request, limit=_ANSWER_BYTES, seconds=self._seconds)
         if reply.status == httpx.codes.TOO_MANY_REQUESTS or reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:

@@ -8,7 +8,16 @@ from typing import Any, Final, Protocol
 from pydantic import SecretStr
 
 from service.domain.errors import CountersignError, Unauthorized, Unreachable
-from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, Prepared, Running
+from service.domain.phala_facts import (
+    AppliedAtOnce,
+    Cvm,
+    Hook,
+    HookDelivery,
+    Operation,
+    PendingUpdate,
+    Prepared,
+    Running,
+)
 from service.domain.workspaces import PHALA_KEY_ITSELF, right_subject
 from service.ports import Phala
 
@@ -59,21 +68,44 @@ class WatchedPhala:
         with self._watched(_READ, vm_uuid):
             return self._inner.running(vm_uuid)
 
+    def webhooks(self) -> Sequence[Hook]:
+        """See the port."""
+        with self._watched():
+            return self._inner.webhooks()
+
+    def hook_deliveries(self, hook_id: str, since: datetime) -> Sequence[HookDelivery]:
+        """See the port."""
+        with self._watched():
+            return self._inner.hook_deliveries(hook_id, since)
+
+    def resend(self, hook_id: str, event_id: str) -> None:
+        """See the port."""
+        with self._watched():
+            self._inner.resend(hook_id, event_id)
+
+    def pending_updates(self, app_contract: str) -> Sequence[PendingUpdate]:
+        """See the port."""
+        with self._watched():
+            return self._inner.pending_updates(app_contract)
+
     @contextmanager
-    def _watched(self, right: str, cvm: str) -> Iterator[None]:
+    def _watched(self, right: str | None = None, cvm: str = "") -> Iterator[None]:
+        """Around a call that needs a right for a CVM; of other rights nothing is noted: no request waits for them."""
+        subjects = [PHALA_KEY_ITSELF, *([] if right is None else [right_subject(right, cvm)])]
         try:
             yield
         except Unauthorized as no:
-            subject = PHALA_KEY_ITSELF if no.key_refused else right_subject(right, cvm)
-            self._standing.refused(subject, no.detail)
+            refused = subjects[:1] if no.key_refused else subjects[1:]
+            for subject in refused:
+                self._standing.refused(subject, no.detail)
             raise
         except Unreachable:
             raise
         except CountersignError:  # an answer to a key that was taken
-            self._accepted(right, cvm)
+            self._accepted(subjects)
             raise
-        self._accepted(right, cvm)
+        self._accepted(subjects)
 
-    def _accepted(self, right: str, cvm: str) -> None:
-        self._standing.accepted(PHALA_KEY_ITSELF)
-        self._standing.accepted(right_subject(right, cvm))
+    def _accepted(self, subjects: Sequence[str]) -> None:
+        for subject in subjects:
+            self._standing.accepted(subject)

@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from service.api import handlers
 from service.api.admission import Admission
 from service.api.description import DESCRIPTION, OPEN, DescribedApi
-from service.api.middleware import BodyLimit, RequestIds
+from service.api.middleware import BodyLimit, RequestIds, Telling
 from service.api.routers import (
     acts,
     api_keys,
@@ -44,7 +44,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         redirect_slashes=False,
         redoc_url=None,
         lifespan=_lifespan,
-        middleware=[Middleware(RequestIds), Middleware(BodyLimit)],
+        middleware=[Middleware(RequestIds), Middleware(Telling), Middleware(BodyLimit)],
     )
     app.state.parts = parts
     app.state.admission = Admission(parts)

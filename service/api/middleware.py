@@ -1,9 +1,10 @@
-"""What surrounds every request: its id, the size of its body, and the last word when everything failed."""
+"""What surrounds every request: its id, what is told of it, the size of its body, the last word when all failed."""
 
 import logging
 import re
 import secrets
 from collections.abc import Mapping, MutableMapping
+from time import perf_counter
 from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,10 +12,15 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import BODY_TOO_LARGE, Problem, answer, internal_error
+from service.telemetry import metrics, traces
+from service.telemetry.context import working_for
+from service.telemetry.traces import Told
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _STATE_KEY: Final = "request_id"
 _HEADERS_KEY: Final = "answer_headers"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_FAILED: Final = 500
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,127}")
 
 log = logging.getLogger(__name__)
@@ -47,6 +53,10 @@ class RequestIds:
             return
         brought = Headers(scope=scope).get("x-request-id", "")
         request_id = brought if _SANE_ID.fullmatch(brought) else f"req_{secrets.token_hex(16)}"
+        with working_for(request_id=request_id):
+            await self._serve(scope, receive, send, request_id)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         more: dict[str, str] = {}
         # The server shares one `state` among all requests: each gets a copy of its own.
         scope["state"] = {**scope.get("state", {}), _STATE_KEY: request_id, _HEADERS_KEY: more}
@@ -66,6 +76,46 @@ class RequestIds:
             if started:
                 raise
             await answer(internal_error(), request_id)(scope, receive, send_with_id)
+
+
+class Telling:
+    """Counts, times and traces every request, by the template of its route."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Take the application to surround; ``RequestIds`` surrounds this."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = _FAILED  # what ``RequestIds`` answers when nobody else did
+        began = perf_counter()
+
+        async def send_told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        attributes = {"http.request.method": method}
+        within = Headers(scope=scope).get("traceparent")
+        with traces.span(method, traces.SERVER, attributes, within=within) as told:
+            try:
+                await self._app(scope, receive, send_told)
+            finally:
+                _tell(scope, method, status, perf_counter() - began, told)
+
+
+def _tell(scope: Scope, method: str, status: int, seconds: float, told: Told) -> None:
+    route = str(getattr(scope.get("route"), "path", "none"))
+    metrics.HTTP_REQUESTS.labels(method, route, str(status)).inc()
+    if b"wait=" not in scope["query_string"]:
+        metrics.HTTP_SECONDS.labels(method, route).observe(seconds)
+    told.name(f"{method} {route}")
+    told.note(route=route)
+    told.ended(str(status), well=status < _FAILED)
 
 
 def _add_headers(message: MutableMapping[str, Any], more: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ from service.api.problems import (
 from service.domain.api_keys import Scope
 from service.store.api_keys import Holder
 from service.store.idempotency import Attempt
+from service.telemetry.context import working_for
 
 if TYPE_CHECKING:
     from service.api.admission import Admission
@@ -80,7 +81,7 @@ class ApiRoute(APIRoute):
             holder = await run_in_threadpool(admission.admit, authorization, scope, answer_headers_of(request))
             strict.state.holder = holder
             waits = request.query_params.get("wait", "0") != "0"
-            with admission.concurrency.slot(holder.key_id, waits=waits):
+            with admission.concurrency.slot(holder.key_id, waits=waits), working_for(workspace_id=holder.workspace_id):
                 _refuse_repeated(request.query_params)
                 if self.body_field is not None and self._has_body(request) and not _is_json(request):
                     raise Problem(UNSUPPORTED_MEDIA_TYPE, "Send the body with `Content-Type: application/json`.")

@@ -1,6 +1,7 @@
 """A body that passed its schema, as the submission that the store takes; and the store's refusals as problems."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from service.api.bodies import PreparedUpdateBody, SubmitBody
@@ -24,6 +25,7 @@ from service.domain.reasons import ADVICE, Reason
 from service.store import requests
 from service.store.requests import PreparedUpdate, Submission
 from service.store.tables import ChangeRequest
+from service.telemetry.traces import traceparent
 from service.wiring import ChainLinks
 
 _NO_CVM: Final = "is required with patch: name the CVM to change"
@@ -123,7 +125,8 @@ def store(asked: Submission, caller: Caller) -> ChangeRequest:
             ``commit_started``.
     """
     try:
-        return requests.submit(caller.database, asked, caller.parts.clock.now(), caller.actor)
+        traced = replace(asked, api_request_id=caller.request_id, traceparent=traceparent())
+        return requests.submit(caller.database, traced, caller.parts.clock.now(), caller.actor)
     except requests.NotAllowedHere as error:
         part = InvalidPart(pointer=f"#/{error.member}", detail="is not permitted in this workspace")
         detail = f"The workspace does not permit this {error.member}: leave it out, or ask its operator."

@@ -5,6 +5,7 @@ from typing import Final
 
 from service.api.problems import TOO_MANY_WAITING, Problem
 from service.store.changes import StateChanges
+from service.telemetry import metrics
 
 MOST_WAITING: Final = 60
 _RETRY_AFTER: Final = {"Retry-After": "5"}
@@ -27,6 +28,7 @@ class WaitingRoom:
         if not self._seats.acquire(blocking=False):
             raise Problem(TOO_MANY_WAITING, "Try again after 5 seconds, or poll without wait.", headers=_RETRY_AFTER)
         try:
-            self.changes.wait(request_id, from_state=from_state, seconds=seconds)
+            with metrics.WAITING.track_inprogress():
+                self.changes.wait(request_id, from_state=from_state, seconds=seconds)
         finally:
             self._seats.release()

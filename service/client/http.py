@@ -1,8 +1,10 @@
 """The REST API over HTTP.
 
-Reads are repeated. A write is repeated only while no connection was made: an answer that got lost may have been a yes.
+Reads are repeated, and so are writes: each carries an ``Idempotency-Key``, by which the API does it once and answers a
+repeat as it answered the first.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -19,12 +21,20 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
 _LONGEST_RETRY_AFTER: Final = 30.0
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
+_PASSING_FOR_WRITES: Final = _PASSING - {500}
+"""The API keeps a 500 as the answer to its key: to repeat that gets the same again."""
+_IN_PROGRESS: Final = "/idempotency_in_progress"
 _TIMEOUT: Final = httpx.Timeout(20, connect=10)
 _BESIDE_WAIT: Final = 20
 """Seconds that an answer may take beyond those the server was asked to wait."""
 
 
 _FREEZE: Final = "/workspace/freeze"
+
+
+def new_key() -> str:
+    """A random ``Idempotency-Key``."""
+    return secrets.token_urlsafe(24)
 
 
 class ApiError(Exception):
@@ -82,17 +92,16 @@ class Api:
         self._http.close()
 
     def submit(self, body: Json, idempotency_key: str) -> Json:
-        """File a change request. The key makes a repeat harmless where the server honours it."""
-        return self._post("/change-requests", body, {"Idempotency-Key": idempotency_key})
+        """File a change request, once for each key."""
+        return self._post("/change-requests", body, idempotency_key)
 
     def act(self, request_id: str, verb: str, body: Json | None = None, *, idempotency_key: str | None = None) -> Json:
         """POST to a route of one change request, such as ``cancel``."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return self._post(f"{_path(request_id)}/{verb}", body, headers)
+        return self._post(f"{_path(request_id)}/{verb}", body, idempotency_key or new_key())
 
     def freeze(self, reason: str) -> Json:
         """Hold all commits of the workspace."""
-        return self._post(_FREEZE, {"reason": reason}, {})
+        return self._post(_FREEZE, {"reason": reason}, new_key())
 
     def unfreeze(self) -> Json:
         """Let them go on."""
@@ -129,19 +138,31 @@ class Api:
 
         return self._repeated(attempt, self._patience if patience is None else patience)
 
-    def _post(self, path: str, body: Json | None, headers: Mapping[str, str]) -> Json:
-        return self._write("POST", path, body, headers)
+    def _post(self, path: str, body: Json | None, key: str) -> Json:
+        return self._write("POST", path, body, {"Idempotency-Key": key})
 
     def _write(self, method: str, path: str, body: Json | None, headers: Mapping[str, str]) -> Json:
+        """Send what may be sent again: under its key, or because twice is as good as once."""
+        sent = False
+
+        def fault(words: str) -> ApiError:
+            return AnswerLost(words) if sent else ApiError(words)
+
         def attempt() -> Json:
+            nonlocal sent
             try:
                 answer = self._http.request(method, path, json=body, headers=headers)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                raise _Passing(ApiError(f"the API cannot be reached, nothing was sent: {_what(error)}")) from error
+                nothing = "" if sent else ", nothing was sent"
+                raise _Passing(fault(f"the API cannot be reached{nothing}: {_what(error)}")) from error
             except httpx.RequestError as error:
-                raise AnswerLost(f"the answer got lost: {_what(error)}") from error
-            if answer.status_code in _PASSING - {429}:
-                raise AnswerLost(_refusal(answer))
+                sent = True
+                raise _Passing(fault(f"the answer got lost: {_what(error)}")) from error
+            sent = sent or answer.status_code != httpx.codes.TOO_MANY_REQUESTS
+            if answer.status_code in _PASSING_FOR_WRITES or _still_in_progress(answer):
+                raise _Passing(fault(_refusal(answer)), _retry_after(answer))
+            if answer.is_server_error:
+                raise fault(_refusal(answer))
             return _body(answer)
 
         return self._repeated(attempt, self._patience)
@@ -195,6 +216,12 @@ def _json_object(answer: httpx.Response) -> Json | None:
     except (ValueError, RecursionError):
         return None
     return cast("Json", body) if isinstance(body, dict) else None
+
+
+def _still_in_progress(answer: httpx.Response) -> bool:
+    """Whether the first request with this key has not been answered yet."""
+    told = _json_object(answer) if answer.status_code == httpx.codes.CONFLICT else None
+    return str((told or {}).get("type", "")).endswith(_IN_PROGRESS)
 
 
 def _retry_after(answer: httpx.Response) -> float:

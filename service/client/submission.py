@@ -2,12 +2,12 @@
 
 import json
 import re
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from service.client.http import new_key
 from service.client.text import Json
 
 _LONGEST_KEY: Final = 255
@@ -20,7 +20,7 @@ class InputError(Exception):
 def idempotency_key(given: str | None) -> str:
     """The key that was given, if a header can carry it, or a random one."""
     if given is None:
-        return secrets.token_urlsafe(24)
+        return new_key()
     if not (1 <= len(given) <= _LONGEST_KEY and given.isascii() and given.isprintable() and given == given.strip()):
         raise InputError(f"--idempotency-key must be 1 to {_LONGEST_KEY} printable ASCII characters")
     return given

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import settings as configuration
-from service.logs import JsonLines, WithExtras
+from service.logs import Ids, JsonLines, WithExtras
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _QUIET = (
     # These log whole URLs, and URLs of others may hold credentials.
     "httpx",
     "httpcore",
+    "urllib3",
     # One line per message or look is no news.
     "celery.beat",
     "celery.app.trace",
@@ -52,6 +53,7 @@ def load() -> Settings:
     handler = logging.StreamHandler(sys.stderr)
     as_text = WithExtras("%(asctime)s %(levelname)s %(name)s %(message)s")
     handler.setFormatter(JsonLines() if settings.log_format == "json" else as_text)
+    handler.addFilter(Ids())
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

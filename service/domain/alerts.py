@@ -1,5 +1,6 @@
 """What members of a proposal are told besides its progress: one code each, with advice. Pure."""
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -45,8 +46,10 @@ ALERT_ADVICE: Final[dict[AlertCode, str]] = {
     ),
 }
 
-ALERTS_KEPT: Final = 100
-"""No proposal keeps more: whoever answers for the outside world could make them up without an end."""
+ALERTS_PER_CODE: Final = 20
+"""No proposal has more of one code: whoever answers for the outside world could make them up without an end."""
+
+AND_MORE: Final = "there are more of these, which are not told any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,22 @@ class Alert:
 
 
 def news(alerts: tuple[Alert, ...], known: tuple[Alert, ...]) -> tuple[Alert, ...]:
-    """Those of ``alerts`` that ``known`` does not have, each once, as far as there is room."""
-    fresh = tuple(alert for alert in dict.fromkeys(alerts) if alert not in known)
-    return fresh[: max(0, ALERTS_KEPT - len(known))]
+    """Those of ``alerts`` that ``known`` does not have, each once, as far as there is room for their codes."""
+    count = Counter(alert.code for alert in known)
+    return tuple(alert for alert in dict.fromkeys(alerts) if alert not in known and count[alert.code] < ALERTS_PER_CODE)
+
+
+def kept(known: tuple[Alert, ...], told: tuple[Alert, ...]) -> tuple[Alert, ...]:
+    """All alerts, the new ones last, with a bound for each code: what is told often hides nothing that is told once.
+
+    The last one there is room for says that it is the last.
+    """
+    count = Counter(alert.code for alert in known)
+    alerts = list(known)
+    for alert in told:
+        count[alert.code] += 1
+        if count[alert.code] < ALERTS_PER_CODE:
+            alerts.append(alert)
+        elif count[alert.code] == ALERTS_PER_CODE:
+            alerts.append(Alert(alert.code, AND_MORE))
+    return tuple(alerts)

@@ -87,13 +87,18 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Go to another state along an edge of the table."""
+    """Go to another state along an edge of the table.
+
+    Attributes:
+        allowed_at: to ``registered``: the final block at which the approval was read as there.
+    """
 
     to: State
     facts: Facts = field(default_factory=Facts)
     reason: Reason | None = None
     detail: str | None = None
     notices: Notices = ()
+    allowed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,3 +84,42 @@ class Running:
     attested_hash: str | None
     reported_hash: str | None
     status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A webhook that is registered at Phala Cloud."""
+
+    id: str
+    url: str
+    enabled: bool
+    events: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HookDelivery:
+    """An event that Phala Cloud sent, or tried to send, to a webhook.
+
+    Attributes:
+        event_id: another one each time it is sent again.
+        original_id: the id it was sent with first.
+        event_type: such as ``cvm.update.pending_approval``.
+        delivered: whether it was answered 2xx.
+        failed: whether Phala Cloud says that it gave up.
+        created_at: by Phala Cloud's clock.
+    """
+
+    event_id: str
+    original_id: str
+    event_type: str
+    delivered: bool
+    failed: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUpdate:
+    """An update that was prepared and not applied, as Phala Cloud lists it; ``vm_uuid`` dashed, hash bytes32."""
+
+    vm_uuid: str
+    compose_hash: str

@@ -144,6 +144,7 @@ class Proposal:
         queue_due_at: when the Safe's queue is to be asked next, ``None`` for now.
         delegate_checked_at: when it was asked last whether the service's key is a delegate.
         held_nonces: nonces of the same Safe that other live proposals of ours hold.
+        approved_at_block: final block at which what it asks for was read as allowed; ``None`` until then.
     """
 
     id: str
@@ -167,6 +168,7 @@ class Proposal:
     held_nonces: frozenset[int] = frozenset()
     former: tuple[str, ...] = ()
     fault: Reason | None = None
+    approved_at_block: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,8 @@ class ChangeRequest:
     facts: tuple[ChainFact, ...]
     undecided_prepares: bool
     alerts_seen: int = 0
+    api_request_id: str | None = None
+    traceparent: str | None = None
     superseded_by: str | None = None
     reason: Reason | None = None
     gates: Gates = field(default_factory=Gates)

@@ -61,6 +61,9 @@ class EndpointEvent(StrEnum):
     TEST = "test"
 
 
+WORKSPACE_ALERT = "workspace.alert"
+"""Event about what is wrong with a workspace's account at Phala Cloud."""
+
 OURS = frozenset({Fault.SECRET_UNREADABLE, Fault.INTERNAL_ERROR})
 """Faults that say nothing about the receiver."""
 
@@ -92,6 +95,7 @@ FAULT_ADVICE: dict[Fault, str] = {
 EVENT_TYPES: tuple[str, ...] = (
     *(f"change_request.{name}" for name in (*State, *Notice)),
     *(f"webhook_endpoint.{name}" for name in EndpointEvent),
+    WORKSPACE_ALERT,
 )
 """Every type of event that is sent."""
 FEED_TYPES: tuple[str, ...] = (*EVENT_TYPES, *Act)

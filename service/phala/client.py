@@ -12,6 +12,7 @@ from service.phala.state_watch import StateWatch
 from service.phala.transport import Transport
 from service.phala.two_phase import TwoPhaseUpdates
 from service.phala.updates import Updates
+from service.phala.webhook_reads import WebhookReads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 
 
-class PhalaCloud(TwoPhaseUpdates, Updates, CvmReads, StateWatch, AppReads, KmsReads):
+class PhalaCloud(TwoPhaseUpdates, Updates, CvmReads, StateWatch, AppReads, KmsReads, WebhookReads):
     """A client of Phala Cloud's API (version 2026-01-21), safe to share between threads.
 
     Make one and keep it: it reuses its connections. Use it in a ``with`` statement or call `close`. Its methods take

@@ -62,7 +62,7 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
         recheck_seconds = min(recheck_seconds, _BEHIND_SECONDS)
     proposal = request.proposal
     if proposal is not None and proposal.state is ProposalState.APPROVED:
-        return _after_approval(request, chain, view.final, newest, recheck_seconds)
+        return _after_approval(request, proposal, chain, view.final, newest, recheck_seconds)
     if proposal is not None and proposal.state is ProposalState.REJECTED:
         return stop(State.REJECTED, Reason.REJECTED_BY_OWNERS, proposal.detail)
     if proposal is not None and proposal.state is ProposalState.FAILED:
@@ -75,11 +75,16 @@ def _await_owners(request: ChangeRequest, chain: Chain, recheck_seconds: float) 
 
 
 def _after_approval(
-    request: ChangeRequest, chain: Chain, final: Block, newest: Block | None, recheck_seconds: float
+    request: ChangeRequest, proposal: Proposal, chain: Chain, final: Block, newest: Block | None, recheck_seconds: float
 ) -> Outcome:
-    """The approval was final for another request of the proposal, and is not to be seen for this one."""
+    """The approval was final for another request of the proposal, and is not to be seen for this one.
+
+    A node that is not behind the block where it was read, or behind its last fact, says whether it is there still.
+    """
+    read_at = proposal.approved_at_block
+    reached = read_at is not None and read_at <= final.number
     known = newest is not None and newest.number <= final.number
-    if known and not needed_approval(request).read(chain, final).both:
+    if (reached or known) and not needed_approval(request).read(chain, final).both:
         raise Refused(f"not allowed at the final block {final.number}", reason=Reason.APPROVAL_WITHDRAWN)
     return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY)
 
@@ -136,7 +141,7 @@ def _await_finality(request: ChangeRequest, chain: Chain, recheck_seconds: float
         return Wait(recheck_seconds, Reason.WAITING_FOR_FINALITY)
     needed = needed_approval(request)
     if needed.read(chain, view.final).both:
-        return Advance(State.REGISTERED)
+        return Advance(State.REGISTERED, allowed_at=view.final.number)
     if needed.read(chain, view.head).both:
         # The device came later than the hash, or either was taken away and given again.
         later = Facts(evidence_block_hash=view.head.hash, evidence_block_number=view.head.number)

@@ -82,7 +82,7 @@ class _Post:
         if transaction is None or transaction.state not in LIVE_SAFE_TRANSACTION:
             return self._claim(safe, view)
         verified_approval(self.proposal, transaction, self.chain.chain_id)
-        if self.queue.get(transaction.safe_tx_hash) is not None:
+        if self.queue.get(transaction.safe, transaction.safe_tx_hash) is not None:
             return self._queued(safe)
         if safe.nonce > transaction.nonce:
             return _replaced(transaction, 0.0)

@@ -41,7 +41,7 @@ def propose(
     chain = chain_of(chains, needed.chain_id)
     view = chain.view()
     if needed.read(chain, view.final).both:
-        return Advance(State.REGISTERED, Evidence(view.final, None).facts())
+        return Advance(State.REGISTERED, Evidence(view.final, None).facts(), allowed_at=view.final.number)
     sighting = sight(request, needed, chain, view)
     if sighting.evidence is not None:
         return Advance(State.EXECUTED, sighting.evidence.facts())

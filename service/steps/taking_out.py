@@ -15,7 +15,7 @@ def is_highest(proposal: Proposal, transaction: SafeTransaction, rows: list[Queu
 def find_in(rows: list[QueuedTransaction], transaction: SafeTransaction, queue: SafeQueue) -> QueuedTransaction | None:
     """``transaction`` among what is pending; asked for by itself where it is not: a list may hide or lag."""
     ours = next((row for row in rows if row.safe_tx_hash == transaction.safe_tx_hash), None)
-    return ours or queue.get(transaction.safe_tx_hash)
+    return ours or queue.get(transaction.safe, transaction.safe_tx_hash)
 
 
 def is_taken_out(

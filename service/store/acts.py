@@ -4,7 +4,7 @@ The end of the chain is locked last of all, so that two acts never wait for each
 act need their endpoints locked before it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select, update
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from service.domain.actors import Actor
 from service.domain.acts import Act
 from service.domain.audit import GENESIS
-from service.domain.webhooks import EndpointEvent
+from service.domain.webhooks import WORKSPACE_ALERT, EndpointEvent
 from service.store import events
 from service.store.database import Database
 from service.store.events import New, StoredEvent
@@ -47,6 +47,22 @@ def append_about_endpoint(
 ) -> StoredEvent:
     """Append ``webhook_endpoint.<event>``; the caller says who gets it, see ``events.deliver``."""
     return _append(database, session, workspace_id, New(f"webhook_endpoint.{event}", actor, now, data))
+
+
+def append_alerts(
+    database: Database,
+    session: Session,
+    workspace_id: str,
+    alerts: Sequence[Mapping[str, object]],
+    *,
+    actor: Actor,
+    now: datetime,
+) -> None:
+    """Append ``workspace.alert`` with the ``data`` of each, and a delivery per endpoint that wants it."""
+    wanting = events.endpoints_for(session, workspace_id, WORKSPACE_ALERT)
+    for data in alerts:
+        stored = _append(database, session, workspace_id, New(WORKSPACE_ALERT, actor, now, data))
+        events.deliver(database, session, stored, wanting)
 
 
 def _append(database: Database, session: Session, workspace_id: str, new: New) -> StoredEvent:

@@ -239,6 +239,7 @@ def _new_request(
         due_at=func.clock_timestamp(),
         last_event_seq=0,
         last_chained_seq=0,
+        api_request_id=(row.origin or {}).get("request_id"),
         created_at=now,
         updated_at=now,
     )

@@ -14,13 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.store.database import Database, Prepared
-from service.store.tables import ChainCursor, ChangeRequest, Proposal, WebhookEndpoint
+from service.store.tables import ChainCursor, ChangeRequest, PhalaRecovery, Proposal, WebhookEndpoint
 
 LEASE = text("interval '15 seconds'")
 RENEW_SECONDS = 5.0
 RING_AGAIN = text("interval '10 seconds'")
 
-LeasedTable = type[ChangeRequest] | type[Proposal] | type[ChainCursor] | type[WebhookEndpoint]
+LeasedTable = type[ChangeRequest] | type[Proposal] | type[ChainCursor] | type[WebhookEndpoint] | type[PhalaRecovery]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def key_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
         Proposal: Proposal.id,
         ChainCursor: ChainCursor.chain_id,
         WebhookEndpoint: WebhookEndpoint.id,
+        PhalaRecovery: PhalaRecovery.workspace_id,
     }
     return keys[table]
 
@@ -92,6 +93,11 @@ def due_again(lease: Lease, seconds: float) -> ColumnElement[datetime]:
     return case((rang, now), else_=now + func.make_interval(0, 0, 0, 0, 0, 0, literal(seconds)))
 
 
+def at_once(lease: Lease) -> ColumnElement[datetime]:
+    """``due_at`` of a row whose lease ends without an outcome; null stays, for what is not to be served."""
+    return case((lease.table.due_at.is_(None), null()), else_=func.clock_timestamp())
+
+
 def _shares_of(table: LeasedTable) -> InstrumentedAttribute[Any]:
     """What rows wait for together: when one of these is broken, its backlog must not hold up the rows of others."""
     shares: dict[LeasedTable, InstrumentedAttribute[Any]] = {
@@ -118,7 +124,7 @@ def ring_due(
         (id, state) of each; the state is empty for tables without one.
     """
     key = key_of(table)
-    state = literal("") if table is ChainCursor else table.__table__.c.state
+    state = table.__table__.c.get("state", literal(""))
     due = and_(
         table.due_at <= func.now(),
         or_(table.lease_until.is_(None), table.lease_until < func.now()),
@@ -161,12 +167,17 @@ def ring(
 
 
 class LeaseKeeper:
-    """Renews the leases of one process while their calls run, in one thread."""
+    """Renews the leases of one process while their calls run, in one thread.
+
+    Attributes:
+        closing: the process was told to stop: whoever asks takes no new lease.
+    """
 
     def __init__(self, database: Database, *, every_seconds: float = RENEW_SECONDS) -> None:
         """Take the database; entering the context begins renewing."""
         self._database = database
         self._every_seconds = every_seconds
+        self.closing = False
         self._held: set[Lease] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -191,6 +202,23 @@ class LeaseKeeper:
         """Stop renewing it."""
         with self._lock:
             self._held.discard(lease)
+
+    def close(self) -> None:
+        """Take no new leases from now on; those held are renewed on."""
+        self.closing = True
+
+    def give_all_back(self) -> int:
+        """Give every held lease back now, due at once, whatever is under way for it; how many there were.
+
+        Whoever still works for one finds it lost, as if somebody had taken the row over.
+        """
+        with self._lock:
+            leases = tuple(self._held)
+            self._held.clear()
+        for lease in leases:
+            with self._database.transaction() as session:
+                session.execute(update(lease.table).where(held(lease)).values(**given_back(at_once(lease))))
+        return len(leases)
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_seconds):

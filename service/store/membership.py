@@ -58,10 +58,15 @@ def leave(session: Session, proposal: Proposal) -> None:
         _become(proposal, ProposalState.WITHDRAWING, due=True)
 
 
-def approve(session: Session, lease: Lease) -> None:
+def approve(session: Session, lease: Lease, at_block: int | None) -> None:
     """What the proposal of a leased change request asks for is allowed at a final block, by whatever route: it ends.
 
     A Safe transaction of ours that is not known to be executed is looked after: it may be left in the owners' queue.
+
+    Args:
+        session: the transaction.
+        lease: of the change request.
+        at_block: that block, if it is known.
     """
     left = exists().where(
         SafeTransaction.proposal_id == Proposal.id,
@@ -78,6 +83,7 @@ def approve(session: Session, lease: Lease) -> None:
         .values(
             state=ProposalState.APPROVED.value,
             queue_due_at=None,
+            approved_at_block=at_block,
             rung_at=None,
             due_at=case((left, func.clock_timestamp())),
         )

@@ -9,7 +9,7 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from service.domain import calls
-from service.domain.alerts import ALERTS_KEPT
+from service.domain.alerts import kept
 from service.domain.approver import Approver
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Facts, News, ProposalOutcome
@@ -28,7 +28,7 @@ from service.domain.snapshots import SafeTransaction as SafeTransactionSnapshot
 from service.domain.workspaces import safe_subject
 from service.store import inbound, membership, nonces, snapshots, standing, transitions
 from service.store.database import Database
-from service.store.leases import Lease, due_again, given_back, held
+from service.store.leases import Lease, at_once, due_again, given_back, held
 from service.store.locks import lock_name
 from service.store.tables import ChangeRequest, Proposal, SafeTransaction
 
@@ -153,21 +153,31 @@ class StoredProposalIntents:
         raise LeaseLost("nobody waits for this proposal any more")
 
     def intend_rejection(self, nonce: int) -> SafeTransactionSnapshot:
-        """See the port. A rejection at that nonce that is stored already is the answer again."""
+        """See the port. A rejection at that nonce that is stored already is the answer again.
+
+        Raises:
+            LeaseLost: another worker took over, or there is nothing to be withdrawn any more.
+        """
         with self._database.transaction() as session:
             row = locked(session, self._lease)
-            known = session.scalars(
-                select(SafeTransaction).where(
-                    SafeTransaction.proposal_id == row.id,
-                    SafeTransaction.kind == SafeTransactionKind.REJECTION.value,
-                    SafeTransaction.nonce == nonce,
-                    SafeTransaction.state.in_(_LIVE_TRANSACTION),
-                )
-            ).first()
-            if known is not None:
-                return snapshots.safe_transaction(known)
-            call = calls.rejection_call(_safe_of(row))
-            return self._intend(session, row, SafeTransactionKind.REJECTION, call, nonce)
+            if row.state == ProposalState.WITHDRAWING:
+                return self._rejection(session, row, nonce)
+            _give_back(session, self._lease)
+        raise LeaseLost("this proposal is not withdrawn any more")
+
+    def _rejection(self, session: Session, row: Proposal, nonce: int) -> SafeTransactionSnapshot:
+        known = session.scalars(
+            select(SafeTransaction).where(
+                SafeTransaction.proposal_id == row.id,
+                SafeTransaction.kind == SafeTransactionKind.REJECTION.value,
+                SafeTransaction.nonce == nonce,
+                SafeTransaction.state.in_(_LIVE_TRANSACTION),
+            )
+        ).first()
+        if known is not None:
+            return snapshots.safe_transaction(known)
+        call = calls.rejection_call(_safe_of(row))
+        return self._intend(session, row, SafeTransactionKind.REJECTION, call, nonce)
 
     def _intend(
         self,
@@ -258,7 +268,7 @@ def _tell_standing(database: Database, proposal: ProposalSnapshot, outcome: Prop
 def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str, Any]:
     attempts = {None: row.attempts, False: 0, True: row.attempts + 1}[outcome.failed_attempt]
     wait = outcome.wait_seconds
-    told = [{"code": one.code.value, "message": one.message} for one in outcome.alerts]
+    alerts = kept(snapshots.alerts(row), outcome.alerts)
     facts = {
         "safe_seen": None if outcome.safe_seen is None else asdict(outcome.safe_seen),
         "news_at": outcome.news_at,
@@ -270,7 +280,7 @@ def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str,
         "detail": outcome.detail,
         "fault": outcome.fault,
         "attempts": attempts,
-        "alerts": [*row.alerts, *told][:ALERTS_KEPT],
+        "alerts": [{"code": one.code.value, "message": one.message} for one in alerts],
         **{column: value for column, value in facts.items() if value is not None},
         **given_back(None if wait is None else due_again(lease, wait)),
     }
@@ -278,8 +288,7 @@ def _decided(lease: Lease, row: Proposal, outcome: ProposalOutcome) -> dict[str,
 
 def _give_back(session: Session, lease: Lease) -> None:
     """Look again at once, unless it ended."""
-    now = case((Proposal.due_at.is_(None), None), else_=func.clock_timestamp())
-    session.execute(update(Proposal).where(held(lease)).values(**given_back(now)))
+    session.execute(update(Proposal).where(held(lease)).values(**given_back(at_once(lease))))
 
 
 def _write_transactions(session: Session, before: ProposalSnapshot, outcome: ProposalOutcome) -> None:

@@ -6,15 +6,18 @@ from service.domain.readiness import QUEUE_PREFIX, Condition, Part, judge, works
 from service.store.database import Database
 
 # The age of a chain is counted from its last answer, before the first one from when it should have been read.
+# That of a Transaction Service from its last fault, which counts as long as no answer came after it.
 _PARTS = text(
     """
     SELECT kind AS part, extract(epoch FROM now() - max(seen_at)) AS age, 0 AS failed FROM heartbeats
-      WHERE kind LIKE 'queue:%' OR kind = 'worker' GROUP BY kind
+      WHERE kind LIKE 'queue:%' OR kind LIKE 'watch:%' OR kind = 'worker' GROUP BY kind
     UNION ALL
     SELECT 'chain:' || chain_id, extract(epoch FROM now() - coalesce(looked_at, due_at)), attempts FROM chain_cursors
     UNION ALL
-    SELECT 'safe queue:' || chain_id, 0, max(attempts) FROM proposals
-      WHERE state IN ('posting', 'queued', 'withdrawing') GROUP BY chain_id
+    SELECT 'safe service:' || split_part(process, ':', 2),
+        extract(epoch FROM now() - max(seen_at) FILTER (WHERE kind = 'safe service fault')),
+        ((array_agg(kind ORDER BY seen_at DESC))[1] = 'safe service fault')::int
+      FROM heartbeats WHERE kind IN ('safe service', 'safe service fault') GROUP BY split_part(process, ':', 2)
     """
 )
 

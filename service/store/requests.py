@@ -52,6 +52,8 @@ _OF_ALL: Final = (
     "cvm_id",
     "title",
     "submitted_by",
+    "api_request_id",
+    "traceparent",
     "change_reason",
     "change_links",
     "change_metadata",
@@ -129,6 +131,8 @@ class Submission:
         commit_policy: ``None`` follows the workspace.
         may_loosen: whether ``commit_policy`` may be less strict than the workspace's.
         retry_of: the change request that this one tries again.
+        api_request_id: of the request to the API that asks for it; log lines of its steps carry it.
+        traceparent: the W3C text of that request's span; the spans of its steps link to it.
     """
 
     workspace_id: str
@@ -149,6 +153,8 @@ class Submission:
     not_before: datetime | None = None
     retry_of: str | None = None
     submitted_by: str | None = None
+    api_request_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +307,8 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
         "warnings": list(submission.warnings),
         "deadline_seconds": submission.deadline_seconds,
         "told_vm_uuid": submission.vm_uuid,
+        "api_request_id": submission.api_request_id,
+        "traceparent": submission.traceparent,
         "created_at": now,
         "updated_at": now,
         **dict.fromkeys(_OF_PREPARED),

@@ -85,6 +85,8 @@ def change_request(
         superseded_by=row.superseded_by,
         reason=None if row.reason is None else Reason(row.reason),
         gates=gates.gates_of(row, *gated),
+        api_request_id=row.api_request_id,
+        traceparent=row.traceparent,
     )
 
 
@@ -167,7 +169,7 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         members=tuple(request_id for request_id, waits in joined or () if waits),
         attempts=row.attempts,
         detail=row.detail,
-        alerts=tuple(Alert(AlertCode(one["code"]), one["message"]) for one in row.alerts),
+        alerts=alerts(row),
         safe_seen=None if row.safe_seen is None else safe_seen(row.safe_seen),
         news_at=row.news_at,
         queue_due_at=row.queue_due_at,
@@ -175,7 +177,13 @@ def proposal(session: Session, proposal_id: str) -> domain.Proposal:
         held_nonces=frozenset(held_nonces),
         former=tuple(request_id for request_id, waits in joined or () if not waits),
         fault=None if row.fault is None else Reason(row.fault),
+        approved_at_block=row.approved_at_block,
     )
+
+
+def alerts(row: tables.Proposal) -> tuple[Alert, ...]:
+    """What members of a proposal are or were to be told, oldest first."""
+    return tuple(Alert(AlertCode(one["code"]), one["message"]) for one in row.alerts)
 
 
 def safe_seen(stored: Mapping[str, Any]) -> domain.SafeSeen:

@@ -141,7 +141,7 @@ def _advance(
     freed = _lock_freed_cvm(session, lease) if source in HOLDS_CVM and target not in HOLDS_CVM else None
     joined = None
     if source in MEMBERS and target is State.REGISTERED:
-        membership.approve(session, lease)
+        membership.approve(session, lease, outcome.allowed_at)
     elif source in MEMBERS and target not in MEMBERS:
         joined = membership.lock_joined(session, lease)
     if source in _COMMITTING and target in TERMINAL:

@@ -9,6 +9,7 @@ from sandbox.deployment import Deployment, webhook_secret
 from sandbox.processes import ProcessGroup
 from sandbox.receiver import Receiver
 from sandbox.world import World
+from tests.support.otlp import collecting
 from tests.support.stack import Stack
 
 
@@ -16,18 +17,19 @@ from tests.support.stack import Stack
 def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory: Path = tmp_path_factory.mktemp("flow")
     secret = webhook_secret()
-    with Receiver(secret) as receiver, ProcessGroup() as group:
+    with Receiver(secret) as receiver, collecting() as collector, ProcessGroup() as group:
         world = group.add(World(directory / "world", more_safes=200))
         deployment = group.add(
             Deployment(
                 directory / "countersign",
                 world,
                 webhooks=[(receiver.url, secret)],
+                settings={"COUNTERSIGN_OTLP_ENDPOINT": collector.url},
                 workspace={"allow_without_approval": True, "parallel_commits": 10},
                 keep_database=False,
             )
         )
-        with Stack(world, deployment, receiver) as stack:
+        with Stack(world, deployment, receiver, collector) as stack:
             yield stack
 
 

@@ -64,7 +64,7 @@ def _running(running_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> 
         settings = {"COUNTERSIGN_CHAINS": json.dumps(chains), "COUNTERSIGN_HTTP_TIMEOUT_SECONDS": "3"}
         directory = tmp_path_factory.mktemp("endpoints")
         deployment = group.add(Deployment(directory, world, settings=settings, keep_database=False))
-        stack = open_.enter_context(Stack(world, deployment, running_stack.receiver))
+        stack = open_.enter_context(Stack(world, deployment, running_stack.receiver, running_stack.collector))
         yield Endpoints(stack, tuple(chain), broken)
 
 

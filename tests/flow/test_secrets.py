@@ -54,7 +54,6 @@ def _token(stack: Stack, request_id: str) -> str:
 
 def _everywhere(stack: Stack, answers: dict[str, bytes], broker: Broker) -> dict[str, bytes]:
     """All that a deployment wrote, stored, sent and answered, and how its processes are called."""
-    metrics = httpx.get(f"{stack.deployment.url}/metrics")
     return {
         **leaks.files(stack.deployment.directory, but=KEPT_PRIVATE),
         **leaks.files(leaks.data_directory(stack.deployment.database_url)),
@@ -62,9 +61,10 @@ def _everywhere(stack: Stack, answers: dict[str, bytes], broker: Broker) -> dict
         **leaks.command_lines(),
         **answers,
         "OpenAPI": httpx.get(f"{stack.deployment.url}/openapi.json").content,
-        "metrics": metrics.content,
         "webhooks": leaks.as_bytes([one.payload for one in stack.receiver.received()]),
         "broker": "\n".join(broker.commands).encode(),
+        **stack.metrics(),
+        "traces": stack.collector.raw,
         "broker's content": leaks.broker_content(stack.deployment.redis_url),
         "audit log": stack.deployment.run("audit", "export", "--workspace", WORKSPACE).encode(),
     }
@@ -107,7 +107,7 @@ def _end_well(stack: Stack, request_id: str) -> None:
     events = len(stack.events(request_id))
 
     def all_told() -> bool:
-        told = [one for one in stack.receiver.received() if one.payload["data"]["id"] == request_id]
+        told = [one for one in stack.receiver.received() if one.payload["data"].get("id") == request_id]
         return len({one.message_id for one in told}) == events
 
     stack.wait_until(all_told)
@@ -169,9 +169,11 @@ def test_no_secret_is_written_sent_or_shown(stack: Stack, answers: dict[str, byt
     secrets = {**stack.deployment.secrets, **tokens, **shown_once}
     secrets |= {f"secret of Phala Cloud's webhooks {number}": secret for number, secret in enumerate(hook_secrets)}
     assert Secrets(secrets).found_in(written) == []
+    assert Secrets({"id": patched_id}).found_in(stack.metrics()) == [], "labels have few values"
+    assert b'countersign_transitions_total{source="committed",target="completed"}' in written["metrics of worker"]
     # It did look: what is no secret is found in each kind of place, and what was repeated was heard.
     seen = Secrets({"id": patched_id, "echo": ECHO}).found_in(written)
-    for place in ("table events", "webhooks", "broker", "base/", "audit log"):
+    for place in ("table events", "webhooks", "broker", "base/", "audit log", "traces"):
         assert any(one.startswith(f"id in {place}") for one in seen), (place, seen)
     assert any(one.startswith("echo in answer") for one in seen)
     log = written["worker.log"].splitlines()

@@ -4,15 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from service.domain.alerts import ALERTS_KEPT, Alert, AlertCode
+from service.domain.alerts import ALERTS_PER_CODE, AND_MORE, Alert, AlertCode
 from service.domain.calls import approval_call, rejection_call, safe_tx_hash
 from service.domain.errors import LeaseLost
-from service.domain.outcomes import ProposalOutcome
+from service.domain.outcomes import Advance, ProposalOutcome
 from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Proposal as Snapshot
 from service.domain.snapshots import ProposalState, SafeSeen, SafeTransactionKind, SafeTransactionState
 from service.domain.states import State
-from service.store import proposals
+from service.store import proposals, transitions
 from service.store.database import Database
 from service.store.proposals import StoredProposalIntents
 from service.store.tables import ChangeRequest, Proposal
@@ -116,6 +116,17 @@ class TestNonces:
         assert intents.intend_rejection(4) == rejection, "once is enough"
         assert len(rows.transactions(database, proposal_id)) == 2
 
+    def test_nothing_is_rejected_that_is_not_withdrawn_any_more(self, database: Database, workspace: str):
+        proposal_id = rows.proposal(database, workspace, ProposalState.WITHDRAWING)
+        rows.approval(database, proposal_id, 4)
+        request_id = member(database, workspace, proposal_id, State.EXECUTED)
+        intents = StoredProposalIntents(database, rows.lease(database, Proposal, proposal_id))
+        move(database, request_id, State.EXECUTED, State.REGISTERED, EVIDENCE)
+        with pytest.raises(LeaseLost):
+            intents.intend_rejection(4)
+        assert [row.kind for row in rows.transactions(database, proposal_id)] == ["approval"]
+        assert rows.is_due(database, Proposal, proposal_id), "what is left in the queue need not wait for the lease"
+
     def test_the_newest_is_the_one_claimed_last_whatever_the_clocks_say(self, database: Database, workspace: str):
         proposal_id = rows.proposal(database, workspace, ProposalState.POSTING)
         rows.approval(database, proposal_id, 4, SafeTransactionState.REPLACED, id="stx_from_a_fast_clock")
@@ -211,11 +222,14 @@ class TestApply:
         assert snapshot(database, proposal_id).alerts == tuple(alerts)
         assert rows.is_due(database, ChangeRequest, request_id)
 
-    def test_alerts_end_when_there_is_no_more_room(self, database: Database, workspace: str):
+    def test_alerts_of_one_code_end_and_hide_no_other(self, database: Database, workspace: str):
         proposal_id, before = self._queued(database, workspace)
-        many = tuple(Alert(AlertCode.OWNERS_CHANGED, f"change {number}") for number in range(ALERTS_KEPT + 2))
-        self._apply(database, before, ProposalOutcome(ProposalState.QUEUED, 0, alerts=many))
-        assert snapshot(database, proposal_id).alerts == many[:ALERTS_KEPT]
+        many = tuple(Alert(AlertCode.WRONG_SIGNATURE, f"no {number}") for number in range(ALERTS_PER_CODE + 2))
+        other = Alert(AlertCode.OWNERS_CHANGED, "another owner")
+        for told in (many, (other, many[-1])):
+            self._apply(database, before, ProposalOutcome(ProposalState.QUEUED, 0, alerts=told))
+        last = Alert(AlertCode.WRONG_SIGNATURE, AND_MORE)
+        assert snapshot(database, proposal_id).alerts == (*many[: ALERTS_PER_CODE - 1], last, other)
 
     @pytest.mark.parametrize(("failed", "attempts"), [(True, 6), (None, 5), (False, 0)])
     def test_attempts_are_counted_left_or_forgotten(
@@ -251,13 +265,14 @@ class TestApply:
         rows.approval(database, proposal_id, 4)
         request_id = member(database, workspace, proposal_id, State.EXECUTED)
         lease, before = rows.lease(database, Proposal, proposal_id), snapshot(database, proposal_id)
-        move(database, request_id, State.EXECUTED, State.REGISTERED, EVIDENCE)
+        allowed = Advance(State.REGISTERED, EVIDENCE, allowed_at=105)
+        transitions.apply(database, rows.lease(database, ChangeRequest, request_id), State.EXECUTED, allowed, rows.NOW)
         seen = ProposalOutcome(
             ProposalState.QUEUED, 30, transaction_state=SafeTransactionState.EXECUTED, transaction_hash="0x" + "aa" * 32
         )
         proposals.apply(database, lease, before, seen)
         after = snapshot(database, proposal_id)
-        assert after.state is ProposalState.APPROVED
+        assert (after.state, after.approved_at_block) == (ProposalState.APPROVED, 105)
         assert after.transaction is not None
         assert (after.transaction.state, after.transaction.transaction_hash) == ("executed", "0x" + "aa" * 32)
         assert rows.is_due(database, Proposal, proposal_id), "to see whether anything is left in the owners' queue"

@@ -21,7 +21,7 @@ from service.wiring import Timings, WorkerParts
 from tests.support import rows
 from tests.support.builders import safe_transaction
 from tests.support.fake_chain import FakeChain
-from tests.support.fake_phala import FakePhala
+from tests.support.fake_phala import FakeAccounts, FakePhala
 from tests.support.fake_safe_queue import FakeSafeQueue
 from tests.support.fakes import FakeSigner, FixedClock
 from tests.support.members import move
@@ -29,15 +29,6 @@ from tests.support.threads import together
 from workers import serve
 
 URL = "https://receiver.example/hook"
-
-
-class _Accounts:
-    def __init__(self, phala: FakePhala) -> None:
-        self._phala = phala
-
-    def of(self, workspace_id: str) -> FakePhala:
-        assert workspace_id
-        return self._phala
 
 
 class _BrokenPoster:
@@ -58,7 +49,7 @@ def phala(clock: FixedClock) -> FakePhala:
 @pytest.fixture
 def parts(database: Database, clock: FixedClock, phala: FakePhala) -> WorkerParts:
     """A worker that knows no chain."""
-    accounts: Any = _Accounts(phala)
+    accounts: Any = FakeAccounts(phala)
     return WorkerParts(
         database=database,
         clock=clock,

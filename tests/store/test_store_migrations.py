@@ -6,10 +6,11 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from pydantic import SecretStr
 from sqlalchemy import Engine, inspect, text
 
 from service.domain.snapshots import ProposalState, SafeTransactionState
-from service.store import audit, migrate, revision
+from service.store import acts, audit, migrate, revision
 from service.store.columns import Base
 from service.store.database import Database, make_engine
 from service.store.tables import Proposal
@@ -84,21 +85,26 @@ def test_waiting_approvals_keep_their_signatures_and_left_overs_are_looked_after
 
 
 def test_without_the_audit_log_events_stay_and_begin_a_chain_anew(empty_database: NewDatabase):
-    """Revision 0009, taken back and run again."""
+    """Revision 0009, taken back and run again; what was sent about the workspace stays for those who get it."""
     with empty_database() as url:
         migrate.upgrade(url)
         engine = make_engine(url)
         database = Database(engine, rows.sealer(), public_url="")
-        workspace = rows.workspace(database)
+        hooks = [("https://hooks.example/", SecretStr("whsec_" + "A" * 32))]
+        workspace = rows.workspace(database, webhooks=hooks)
         request_id = rows.change_request(database, workspace)
         tell(database, request_id, 2)
+        with database.transaction() as session:
+            acts.append_alerts(database, session, workspace, [{}], actor=rows.ACTOR, now=rows.NOW)
+        sent = len(rows.deliveries(database))
         bodies = [event.body for event in rows.events(database, request_id)]
         engine.dispose()
         migrate.downgrade(url, "0008")
         migrate.upgrade(url)
+        assert len(rows.deliveries(database)) == sent == 3
         tell(database, request_id)
         assert [event.body for event in rows.events(database, request_id)][:2] == bodies
-        rows.workspace(database, deadline_seconds=600)
+        rows.workspace(database, webhooks=hooks, deadline_seconds=600)
         found = [step for step in audit.check(database, audit.Wanted()) if isinstance(step, audit.Checked)]
         assert found == [audit.Checked(workspace, 1), audit.Checked(request_id, 3)]
         engine.dispose()

@@ -93,7 +93,7 @@ def test_a_chain_without_a_subscription_is_polled(database: Database):
         assert rows.is_due(database, ChainCursor, rows.CHAIN_ID), "first the row, then the bell"
         wait_until(_rings_again(chain, bell), "the next head rings")
     with database.transaction() as session:
-        assert session.query(Heartbeat).one().kind == "watch"
+        assert session.query(Heartbeat).one().kind == f"watch:{rows.CHAIN_ID}"
 
 
 def test_a_head_that_is_announced_rings(database: Database):

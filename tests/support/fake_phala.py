@@ -11,7 +11,18 @@ from pydantic import SecretStr
 
 from service.domain.errors import NotFound, TokenDead
 from service.domain.patch import moves_hash
-from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, OperationStatus, Prepared, Running
+from service.domain.phala_facts import (
+    AppliedAtOnce,
+    Cvm,
+    Hook,
+    HookDelivery,
+    Operation,
+    OperationStatus,
+    PendingUpdate,
+    Prepared,
+    Running,
+)
+from service.domain.recovery import PENDING_APPROVAL
 from tests.support.builders import APP, CHAIN_ID, DEVICE, VM_UUID
 from tests.support.fakes import Faulty, FixedClock
 
@@ -49,6 +60,11 @@ class FakePhala(Faulty):
         )
         self.history: list[Operation] = []
         self.commits: list[tuple[str, str, str]] = []
+        self.hooks: list[Hook] = []
+        self.sent: dict[str, list[HookDelivery]] = {}
+        """What was sent to each webhook, newest first."""
+        self.delivers = True
+        """Whether receivers answer; else Phala Cloud has given up at once."""
         self._tokens: dict[str, _Token] = {}
         self._minted = 0
 
@@ -75,6 +91,9 @@ class FakePhala(Faulty):
         token = f"00000000-0000-4000-8000-{self._minted:012d}"
         compose_hash = self.hash_of(patch)
         self._tokens = {token: _Token(patch, compose_hash, self.clock.now() + timedelta(days=14))}
+        for hook in self.hooks:
+            if hook.enabled and PENDING_APPROVAL in hook.events:
+                self.send(hook.id)
         answer = Prepared(
             compose_hash=compose_hash,
             app_contract=self.info.app_contract,
@@ -110,6 +129,41 @@ class FakePhala(Faulty):
 
         return self._call("running", effect)
 
+    def webhooks(self) -> Sequence[Hook]:
+        return self._call("webhooks", lambda: list(self.hooks))
+
+    def hook_deliveries(self, hook_id: str, since: datetime) -> Sequence[HookDelivery]:
+        return self._call(
+            "hook_deliveries", lambda: [one for one in self.sent.get(hook_id, []) if one.created_at >= since]
+        )
+
+    def resend(self, hook_id: str, event_id: str) -> None:
+        def effect() -> None:
+            known = {one.event_id: one for one in self.sent.get(hook_id, [])}
+            if event_id not in known:
+                raise NotFound(f"no delivery {event_id}")
+            self.send(hook_id, known[event_id].original_id)
+
+        self._call("resend", effect)
+
+    def pending_updates(self, app_contract: str) -> Sequence[PendingUpdate]:
+        def effect() -> Sequence[PendingUpdate]:
+            live = {token.compose_hash for token in self._tokens.values() if token.expires_at > self.clock.now()}
+            mine = app_contract == self.info.app_contract
+            return [PendingUpdate(self.info.vm_uuid, one) for one in sorted(live - {self.info.compose_hash}) if mine]
+
+        return self._call("pending_updates", effect)
+
+    def send(self, hook_id: str, original_id: str | None = None, event_type: str = PENDING_APPROVAL) -> str:
+        """Send an event, or one again; its id."""
+        sent = self.sent.setdefault(hook_id, [])
+        event_id = f"evt_{hook_id}_{len(sent) + 1}"
+        outcome = {"delivered": self.delivers, "failed": not self.delivers}
+        sent.insert(
+            0, HookDelivery(event_id, original_id or event_id, event_type, created_at=self.clock.now(), **outcome)
+        )
+        return event_id
+
     def finish(self, status: OperationStatus, error: str | None = None) -> None:
         """End the newest operation; a completed one makes the CVM run its hash."""
         newest = replace(self.history[-1], status=status, error=error)
@@ -126,3 +180,14 @@ class FakePhala(Faulty):
     def _check(self, vm_uuid: str) -> None:
         if vm_uuid != self.info.vm_uuid:
             raise NotFound(f"no CVM {vm_uuid}")
+
+
+class FakeAccounts:
+    """Every workspace has the same account."""
+
+    def __init__(self, phala: FakePhala) -> None:
+        self._phala = phala
+
+    def of(self, workspace_id: str) -> FakePhala:
+        assert workspace_id
+        return self._phala

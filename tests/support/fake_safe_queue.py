@@ -50,8 +50,8 @@ class FakeSafeQueue(Faulty):
 
         self._call("post", effect)
 
-    def get(self, safe_tx_hash: str) -> QueuedTransaction | None:
-        return self._call("get", lambda: self.rows.get(safe_tx_hash))
+    def get(self, safe: str, safe_tx_hash: str) -> QueuedTransaction | None:
+        return self._call("get", lambda: self.rows.get(safe_tx_hash) if self._safes.get(safe_tx_hash) == safe else None)
 
     def at_nonce(self, safe: str, nonce: int) -> Sequence[QueuedTransaction]:
         return self._call("at_nonce", lambda: [row for row in self._of(safe) if row.nonce == nonce])

@@ -118,7 +118,7 @@ class Broker:
     """Everything that is sent to a Redis while its context lasts."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(url)
+        self._client = redis.Redis.from_url(url, socket_timeout=None)  # a broker may be silent for long
         self._monitor = self._client.monitor()
         self._last = uuid4().hex
         self._commands: list[str] = []

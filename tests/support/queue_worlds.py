@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from sandbox.chain.accounts import DELEGATE, OUTSIDER, OWNERS
 from sandbox.chain.local import LocalChain
-from sandbox.chain.safes import SafeTx, deploy_safe, execute, owner_sign
+from sandbox.chain.safes import SafeTx, SafeVersion, deploy_safe, execute, owner_sign
 from sandbox.polling import wait_for
 from service.adapters.safe import TransactionService
 from service.adapters.signer import LocalSigner
@@ -90,10 +90,11 @@ class RealQueueWorld(QueueWorld):
     address: str
     client: httpx.Client
     queue: TransactionService
+    version: SafeVersion = "1.4.1"
     safe: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.safe = deploy_safe(self.chain, salt=next(_salts))
+        self.safe = deploy_safe(self.chain, self.version, salt=next(_salts))
         self.until(lambda: self.client.get(f"/api/v1/safes/{self.safe}/").status_code == httpx.codes.OK)
         self.add_delegate(OWNERS[0], self.safe)
 
@@ -133,7 +134,7 @@ class RealQueueWorld(QueueWorld):
         receipt = execute(self.chain, self.safe, tx, signatures)
 
         def indexed() -> bool:
-            told = self.queue.get(transaction.safe_tx_hash)
+            told = self.queue.get(self.safe, transaction.safe_tx_hash)
             return told is not None and told.is_executed
 
         self.until(indexed)

@@ -64,8 +64,8 @@ class ChainedQueue(FakeSafeQueue):
     def _of(self, safe: str) -> list[QueuedTransaction]:
         return [self._indexed(row) for row in super()._of(safe)]
 
-    def get(self, safe_tx_hash: str) -> QueuedTransaction | None:
-        row = super().get(safe_tx_hash)
+    def get(self, safe: str, safe_tx_hash: str) -> QueuedTransaction | None:
+        row = super().get(safe, safe_tx_hash)
         return None if row is None else self._indexed(row)
 
     def _indexed(self, row: QueuedTransaction) -> QueuedTransaction:

@@ -23,6 +23,7 @@ from sandbox.wallet import QueuedApproval
 from sandbox.world import App, World
 from service.phala import PhalaCloud
 from service.phala.models.updates import PatchPrepared
+from tests.support.otlp import Collector
 
 ENDED = frozenset({"completed", "rejected", "expired", "superseded", "cancelled", "failed"})
 Json = dict[str, Any]
@@ -31,10 +32,11 @@ Json = dict[str, Any]
 class Stack:
     """A release engineer, the Safe's owners and an operator before one deployment."""
 
-    def __init__(self, world: World, deployment: Deployment, receiver: Receiver) -> None:
+    def __init__(self, world: World, deployment: Deployment, receiver: Receiver, collector: Collector) -> None:
         self.world = world
         self.deployment = deployment
         self.receiver = receiver
+        self.collector = collector
         self.client = httpx.Client(
             base_url=deployment.url, headers={"Authorization": f"Bearer {deployment.api_key}"}, timeout=70
         )
@@ -211,6 +213,7 @@ class Stack:
         hook = self.world.phala.register_webhook(WORKSPACE, url, secret=secrets[1])
         self.deployment.apply_workspace(phala_webhook_secrets=secrets)
         yield secrets
+        self.deployment.apply_workspace(phala_webhook_secrets=[])  # first: a webhook that is expected and gone is told
         key = {"X-API-Key": self.world.setup.phala_api_key}
         httpx.delete(f"{self.world.phala_url}/workspace/webhooks/{hook['id']}", headers=key).raise_for_status()
 
@@ -285,6 +288,13 @@ class Stack:
                 self.restart(name)
 
     # What is counted
+
+    def metrics(self) -> dict[str, bytes]:
+        """What each process shows to Prometheus."""
+        return {
+            f"metrics of {name}": httpx.get(url, trust_env=False).raise_for_status().content
+            for name, url in self.deployment.metrics_urls.items()
+        }
 
     def proposals(self, app: App, compose_hash: str) -> list[Json]:
         """Transactions of the app's Safe that name the hash, executed or not, as its Transaction Service knows them."""

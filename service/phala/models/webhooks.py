@@ -75,3 +75,35 @@ class PendingApproval(WebhookEvent):
 
     event: Literal["cvm.update.pending_approval"]
     data: PendingApprovalData
+
+
+class Webhook(Model):
+    """A receiver that is registered in the workspace. ``secret`` is told once, when it is made."""
+
+    id: str = Field(min_length=1)
+    url: str
+    events: tuple[str, ...]
+    enabled: bool
+    name: str | None = None
+    secret: SecretStr | None = None
+    created_at: UtcDatetime
+    updated_at: UtcDatetime
+
+
+class WebhookDelivery(Model):
+    """One event on its way to one receiver, as last tried; ``original_event_id`` is empty unless it was sent again.
+
+    The values of ``status`` are not documented: ``pending``, ``success`` and ``failed`` are what to expect.
+    """
+
+    event_id: str = Field(min_length=1)
+    event_type: str
+    original_event_id: str = ""
+    status: str
+    attempts: int
+    request_url: str
+    response_status: int
+    error_message: str = Field(repr=False)
+    duration_ms: int = 0
+    created_at: UtcDatetime
+    delivered_at: UtcDatetime | None = None

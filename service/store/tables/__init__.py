@@ -9,7 +9,7 @@ from service.store.tables.approvals import Proposal, SafeTransaction
 from service.store.tables.callers import ApiKey, IdempotentAnswer, RateBucket
 from service.store.tables.chain import ChainCursor, ChainFact
 from service.store.tables.change_requests import ChangeRequest
-from service.store.tables.inbound import CommitToken, InboundEvent
+from service.store.tables.inbound import CommitToken, InboundEvent, MissedEvent, PhalaRecovery, WorkspaceAlert
 from service.store.tables.outbox import ActChain, Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from service.store.tables.processes import Heartbeat
 from service.store.tables.workspaces import ExternalApp, RegisteredSafe, Workspace, WorkspaceFault
@@ -26,6 +26,8 @@ __all__ = [
     "Heartbeat",
     "IdempotentAnswer",
     "InboundEvent",
+    "MissedEvent",
+    "PhalaRecovery",
     "Proposal",
     "RateBucket",
     "RegisteredSafe",
@@ -34,5 +36,6 @@ __all__ = [
     "WebhookDelivery",
     "WebhookEndpoint",
     "Workspace",
+    "WorkspaceAlert",
     "WorkspaceFault",
 ]

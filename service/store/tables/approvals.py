@@ -48,6 +48,7 @@ class Proposal(Leased, Base):
     news_at: Mapped[datetime | None]
     queue_due_at: Mapped[datetime | None]
     delegate_checked_at: Mapped[datetime | None]
+    approved_at_block: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 

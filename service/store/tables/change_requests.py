@@ -86,6 +86,9 @@ class ChangeRequest(Leased, Base):
     running_evidence: Mapped[str | None]
     other_hash_since: Mapped[datetime | None]
 
+    api_request_id: Mapped[str | None]
+    traceparent: Mapped[str | None]
+
     reason: Mapped[str | None]
     detail: Mapped[str | None]
     cancel_requested_at: Mapped[datetime | None]

@@ -1,14 +1,15 @@
-"""What came in from Phala Cloud, and every commit token that was ever held."""
+"""What came in from Phala Cloud or should have, and every commit token that was ever held."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.domain.prepares import DECIDED
-from service.store.columns import Base, one_of
+from service.domain.recovery import AccountAlert
+from service.store.columns import Base, Leased, one_of
 
 
 class CommitToken(Base):
@@ -58,3 +59,49 @@ class InboundEvent(Base):
         Index("ix_inbound_events_undecided", "workspace_id", "vm_uuid", postgresql_where=text("verdict IS NULL")),
         Index("ix_inbound_events_change_request_id", "change_request_id"),
     )
+
+
+class PhalaRecovery(Leased, Base):
+    """The account of a workspace that takes Phala Cloud's webhooks, searched now and then for what did not arrive.
+
+    The sweep makes the rows; they are not due while the workspace has no secret for such webhooks. ``settled_to`` is of
+    Phala Cloud's clock; ``last_app`` is the contract after which the next look at pending updates goes on; ``detail``
+    says what was wrong at the last.
+    """
+
+    __tablename__ = "phala_recoveries"
+
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    settled_to: Mapped[datetime | None]
+    last_app: Mapped[str | None]
+    looked_at: Mapped[datetime | None]
+    detail: Mapped[str | None]
+
+    __table_args__ = (Index("ix_phala_recoveries_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),)
+
+
+class MissedEvent(Base):
+    """An event of Phala Cloud that was asked for again, by the id it was sent with first."""
+
+    __tablename__ = "missed_events"
+
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    asks: Mapped[int]
+    asked_at: Mapped[datetime]
+
+
+class WorkspaceAlert(Base):
+    """What is wrong with a workspace's account as long as it is; told by an event at ``raised_at``."""
+
+    __tablename__ = "workspace_alerts"
+
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    app_contract: Mapped[str | None]
+    message: Mapped[str]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    raised_at: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint(one_of("code", AccountAlert), name="code"),)

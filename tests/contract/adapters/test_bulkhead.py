@@ -13,12 +13,14 @@ from service.adapters.bulkhead import Bulkhead, Pause
 from service.adapters.safe import TransactionService
 from service.domain.errors import Unreachable
 from service.domain.reasons import Reason
-from tests.support.builders import SAFE, safe_transaction
+from tests.support.builders import APP, SAFE, safe_transaction
 from tests.support.hostile_http import Behaviour, Request, Say, Served, serving
 from tests.support.queue_worlds import signer_of
+from tests.support.rows import OTHER_SAFE
 from tests.support.rpc_nodes import HandClock
 from tests.support.threads import wait_until
 
+THIRD_SAFE = APP
 EMPTY = {"count": 0, "next": None, "previous": None, "results": []}
 
 
@@ -102,11 +104,11 @@ def test_a_transaction_service_that_stalls_holds_its_share_of_threads():
         return Say.json(EMPTY)
 
     with serving(slow) as server, queue_at(server, calls=2) as queue, ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(queue.pending, SAFE, 3) for _ in range(2)]
+        calls = [pool.submit(queue.pending, safe, 3) for safe in (SAFE, OTHER_SAFE)]
         wait_until(lambda: len(server.requests) == 2, "two calls are under way")
         for call in (
-            lambda: queue.pending(SAFE, 3),
-            lambda: queue.post(safe_transaction(), "0x" + "11" * 65, DELEGATE.address, "Countersign"),
+            lambda: queue.pending(THIRD_SAFE, 3),
+            lambda: queue.post(safe_transaction(safe=THIRD_SAFE), "0x" + "11" * 65, DELEGATE.address, "Countersign"),
         ):
             with pytest.raises(Unreachable, match="2 calls are under way already") as fault:
                 call()
@@ -115,6 +117,40 @@ def test_a_transaction_service_that_stalls_holds_its_share_of_threads():
         gate.set()
         assert [call.result(timeout=20) for call in calls] == [[], []]
         assert queue.pending(SAFE, 3) == []
+
+
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "Every call about one Safe hangs",
+    "they take at most half of the calls to it, other Safes of the chain are served",
+    "no delay",
+)
+def test_one_safe_that_stalls_leaves_places_for_the_others():
+    """Every call about one Safe hangs: each kind of call finds its share taken, other Safes are served."""
+    gate = threading.Event()
+
+    def slow(request: Request) -> Behaviour:
+        if SAFE in request.target:
+            gate.wait(20)
+        return Say.json(EMPTY)
+
+    with serving(slow) as server, queue_at(server, calls=4) as queue, ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(queue.pending, SAFE, 3) for _ in range(2)]
+        wait_until(lambda: len(server.requests) == 2, "two calls are under way")
+        for call in (
+            lambda: queue.pending(SAFE, 3),
+            lambda: queue.at_nonce(SAFE, 3),
+            lambda: queue.get(SAFE, "0x" + "9f" * 32),
+            lambda: queue.delegators(SAFE, DELEGATE.address),
+            lambda: queue.delete(SAFE, "0x" + "9f" * 32),
+            lambda: queue.post(safe_transaction(safe=SAFE), "0x" + "11" * 65, DELEGATE.address, "Countersign"),
+        ):
+            with pytest.raises(Unreachable, match="one Safe: 2 calls are under way already") as fault:
+                call()
+            assert not fault.value.outcome_unknown
+        assert queue.pending(OTHER_SAFE, 3) == []
+        gate.set()
+        assert [call.result(timeout=20) for call in calls] == [[], []]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -250,3 +250,60 @@ def test_an_operation_tells_whether_it_can_be_a_patch(kind: str, parts: list[str
     found = {"items": [item | {"started_at": "2026-01-02T03:04:05"}], "next_cursor": None}
     (operation,) = saying(200, found).operations(UUID, datetime(2026, 1, 1, tzinfo=UTC))
     assert operation.is_update is is_update
+
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SENT = {
+    "event_id": "evt_1",
+    "event_type": "cvm.update.pending_approval",
+    "status": "pending",
+    "attempts": 1,
+    "request_url": "https://countersign.example",
+    "response_status": 0,
+    "error_message": "",
+    "created_at": NOW.isoformat(),
+}
+
+
+@pytest.mark.parametrize("body", [{}, [{}], [SENT | {"event_id": ""}], [SENT | {"created_at": "soon"}]], ids=str)
+def test_lists_of_the_wrong_form_are_nonsense(body: object):
+    for read in (lambda phala: phala.webhooks(), lambda phala: phala.hook_deliveries("whk_1", NOW)):
+        with pytest.raises(Nonsense):
+            read(saying(200, body))
+
+
+@pytest.mark.parametrize("wrong", [{"vm_uuid": "my-app"}, {"compose_hash": "0x12"}, {"compose_hash": None}], ids=str)
+def test_a_pending_update_of_the_wrong_form_is_nonsense(wrong: dict[str, object]):
+    item = {"vm_uuid": UUID, "compose_hash": HASH, "on_chain": False}
+    assert len(saying(200, {"items": [item]}).pending_updates("0x" + "61" * 20)) == 1
+    with pytest.raises(Nonsense):
+        saying(200, {"items": [item, item | wrong]}).pending_updates("0x" + "61" * 20)
+
+
+@pytest.mark.parametrize(
+    ("told", "delivered", "failed"),
+    [
+        ({}, False, False),
+        ({"status": "failed", "response_status": 401}, False, True),
+        ({"status": "whatever", "response_status": 204}, True, False),
+        ({"status": "success", "delivered_at": NOW.isoformat()}, True, False),
+    ],
+)
+def test_what_became_of_a_delivery(told: dict[str, object], delivered: bool, failed: bool):
+    (found,) = saying(200, [SENT | told]).hook_deliveries("whk_1", NOW)
+    assert (found.original_id, found.delivered, found.failed) == ("evt_1", delivered, failed)
+
+
+def test_deliveries_are_read_page_by_page_as_long_as_they_matter():
+    """Newest first, one a minute; an endless list ends."""
+    asked: list[tuple[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        limit, offset = (request.url.params[name] for name in ("limit", "offset"))
+        asked.append((limit, offset))
+        ages = [timedelta(minutes=number) for number in range(int(offset), int(offset) + int(limit))]
+        return httpx.Response(200, json=[SENT | {"created_at": (NOW - age).isoformat()} for age in ages])
+
+    assert len(adapter_for(answer).hook_deliveries("whk_1", NOW - timedelta(minutes=149))) == 150
+    assert asked == [("100", "0"), ("100", "100"), ("100", "200")]
+    assert len(adapter_for(answer).hook_deliveries("whk_1", NOW - timedelta(days=365))) == 5000

@@ -12,14 +12,16 @@ from sandbox.chain.local import LocalChain
 from sandbox.jsonrpc import JsonRpc
 from sandbox.phala_cloud.control import Control
 from sandbox.phala_cloud.server import running
+from sandbox.polling import wait_for
 from service.adapters.phala import PhalaAdapter
 from service.domain.errors import NotFound, TokenDead
-from service.domain.phala_facts import AppliedAtOnce, OperationStatus, Prepared, Running
+from service.domain.phala_facts import AppliedAtOnce, Hook, OperationStatus, PendingUpdate, Prepared, Running
+from service.domain.recovery import PENDING_APPROVAL
 from service.phala import PhalaCloud
 from service.ports import Phala
 from tests.support.fake_phala import FakePhala
 from tests.support.fakes import FixedClock
-from tests.support.phala_cloud import NEXT_COMPOSE, OnChainCvm, Team
+from tests.support.phala_cloud import NEXT_COMPOSE, OnChainCvm, Receiver, Team, receiving
 
 pytestmark = pytest.mark.chain
 
@@ -46,6 +48,10 @@ class PhalaWorld(ABC):
     def settle(self) -> None:
         """Let the running operation end well."""
 
+    @abstractmethod
+    def hook(self, url: str) -> str:
+        """Register a receiver of prepares; its id."""
+
     def prepare(self) -> Prepared:
         prepared = self.phala.prepare(self.vm_uuid, PATCH)
         assert isinstance(prepared, Prepared)
@@ -69,6 +75,10 @@ class FakePhalaWorld(PhalaWorld):
         self._clock.advance(seconds=1)
         self._fake.finish(OperationStatus.COMPLETED)
 
+    def hook(self, url: str) -> str:
+        self._fake.hooks.append(Hook("whk_1", url, enabled=True, events=frozenset({PENDING_APPROVAL})))
+        return "whk_1"
+
 
 class RealPhalaWorld(PhalaWorld):
     def __init__(self, cvm: OnChainCvm, phala: PhalaAdapter) -> None:
@@ -84,6 +94,10 @@ class RealPhalaWorld(PhalaWorld):
 
     def settle(self) -> None:
         self._cvm.settle()
+
+    def hook(self, url: str) -> str:
+        made = self._cvm.team.control.register_webhook(self._cvm.team.slug, url, events=[PENDING_APPROVAL])
+        return str(made["id"])
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +180,42 @@ def test_a_patch_that_moves_no_hash_is_applied_at_once(world: PhalaWorld):
     assert isinstance(applied, AppliedAtOnce)
     (operation,) = world.phala.operations(world.vm_uuid, started)
     assert operation.correlation_id == applied.correlation_id
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def test_what_was_sent_is_listed_and_sent_again_under_another_id(world: PhalaWorld, receiver: Receiver):
+    started = world.now() - timedelta(seconds=1)
+    hook_id = world.hook(receiver.url)
+    assert list(world.phala.webhooks()) == [
+        Hook(hook_id, receiver.url, enabled=True, events=frozenset({PENDING_APPROVAL}))
+    ]
+    assert list(world.phala.hook_deliveries(hook_id, started)) == []
+    world.prepare()
+    (first,) = world.phala.hook_deliveries(hook_id, started)
+    assert (first.event_type, first.original_id, first.failed) == (PENDING_APPROVAL, first.event_id, False)
+    assert wait_for(lambda: world.phala.hook_deliveries(hook_id, started)[0].delivered, 10)
+
+    world.phala.resend(hook_id, first.event_id)
+
+    again, _ = world.phala.hook_deliveries(hook_id, started)
+    assert again.event_id != again.original_id == first.event_id
+    with pytest.raises(NotFound):
+        world.phala.resend(hook_id, "evt_0000000000000000")
+    assert list(world.phala.hook_deliveries(hook_id, again.created_at + timedelta(days=1))) == []
+
+
+def test_an_update_waits_until_it_is_committed(world: PhalaWorld):
+    app_contract = world.phala.cvm(world.vm_uuid).app_contract
+    assert app_contract is not None
+    assert list(world.phala.pending_updates(app_contract)) == []
+    prepared = world.prepare()
+    assert list(world.phala.pending_updates(app_contract)) == [PendingUpdate(world.vm_uuid, prepared.compose_hash)]
+    assert list(world.phala.pending_updates("0x" + "77" * 20)) == []
+    transaction_hash = world.register(prepared.compose_hash)
+    world.phala.commit(world.vm_uuid, prepared.commit_token, prepared.compose_hash, transaction_hash)
+    assert list(world.phala.pending_updates(app_contract)) == []

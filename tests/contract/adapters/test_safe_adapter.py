@@ -55,7 +55,7 @@ def world(request: pytest.FixtureRequest) -> QueueWorld:
 
 
 def test_an_unknown_transaction_is_none(world: QueueWorld):
-    assert world.queue.get("0x" + "12" * 32) is None
+    assert world.queue.get(world.safe, "0x" + "12" * 32) is None
     assert list(world.queue.at_nonce(world.safe, 0)) == []
 
 
@@ -63,7 +63,7 @@ def test_a_posted_transaction_is_there_without_confirmations(world: QueueWorld):
     ours = world.transaction(0)
     world.post(ours)
     expected = QueuedTransaction(ours.safe_tx_hash, 0, ours.call.to, ours.call.data, False, None, None, ())
-    assert world.queue.get(ours.safe_tx_hash) == expected
+    assert world.queue.get(world.safe, ours.safe_tx_hash) == expected
     assert list(world.queue.at_nonce(world.safe, 0)) == [expected]
     world.post(ours)
     assert list(world.queue.at_nonce(world.safe, 0)) == [expected]
@@ -72,7 +72,7 @@ def test_a_posted_transaction_is_there_without_confirmations(world: QueueWorld):
 def test_an_empty_call_reads_back_as_0x(world: QueueWorld):
     rejection = world.transaction(0, rejection_call(world.safe))
     world.post(rejection)
-    told = world.queue.get(rejection.safe_tx_hash)
+    told = world.queue.get(world.safe, rejection.safe_tx_hash)
     assert told is not None
     assert (told.to, told.data) == (world.safe, "0x")
 
@@ -105,7 +105,7 @@ def test_confirmations_in_order_of_creation(world: QueueWorld):
     ours = world.transaction(0)
     world.post(ours)
     signatures = [(owner.address, world.confirm(ours, owner)) for owner in (OWNERS[2], OWNERS[0])]
-    told = world.queue.get(ours.safe_tx_hash)
+    told = world.queue.get(world.safe, ours.safe_tx_hash)
     assert told is not None
     assert list(told.confirmations) == signatures
 
@@ -115,7 +115,7 @@ def test_an_executed_transaction(world: QueueWorld):
     world.post(ours)
     world.post(rival)
     transaction_hash = world.execute(ours)
-    told, other = world.queue.get(ours.safe_tx_hash), world.queue.get(rival.safe_tx_hash)
+    told, other = world.queue.get(world.safe, ours.safe_tx_hash), world.queue.get(world.safe, rival.safe_tx_hash)
     assert told is not None
     assert (told.is_executed, told.is_successful, told.transaction_hash) == (True, True, transaction_hash)
     assert other is not None
@@ -142,14 +142,14 @@ def test_strangers_and_false_hashes_are_refused(world: QueueWorld):
     false = replace(ours, safe_tx_hash=world.transaction(1).safe_tx_hash)
     with pytest.raises(Refused):
         world.post(false)
-    assert world.queue.get(ours.safe_tx_hash) is None
+    assert world.queue.get(world.safe, ours.safe_tx_hash) is None
 
 
 def test_deleting_ours_and_deleting_it_again(world: QueueWorld):
     ours = world.transaction(0)
     world.post(ours)
     world.queue.delete(world.safe, ours.safe_tx_hash)
-    assert world.queue.get(ours.safe_tx_hash) is None
+    assert world.queue.get(world.safe, ours.safe_tx_hash) is None
     world.queue.delete(world.safe, ours.safe_tx_hash)
     assert list(world.queue.pending(world.safe, 0)) == []
 
@@ -227,7 +227,7 @@ def test_base_urls_with_and_without_api(real: RealQueueWorld):
     real.post(ours)
     for base in (f"{real.address}/api", f"{real.address}/api/", f"{real.address}/"):
         with closing(TransactionService(base, chain_id=31337, signer=signer_of(DELEGATE))) as queue:
-            assert queue.get(ours.safe_tx_hash) is not None
+            assert queue.get(real.safe, ours.safe_tx_hash) is not None
 
 
 @pytest.mark.fault(
@@ -243,4 +243,4 @@ def test_a_lost_answer_to_a_post_leaves_the_outcome_unknown(real: RealQueueWorld
     with pytest.raises(Unreachable) as lost:
         real.post(ours)
     assert lost.value.outcome_unknown
-    assert real.queue.get(ours.safe_tx_hash) is not None
+    assert real.queue.get(real.safe, ours.safe_tx_hash) is not None

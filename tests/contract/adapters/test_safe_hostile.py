@@ -28,7 +28,7 @@ SIGNATURE = "0x" + "11" * 65
 READS: dict[str, Callable[[TransactionService], object]] = {
     "pending": lambda queue: queue.pending(SAFE, 3),
     "delegators": lambda queue: queue.delegators(SAFE, DELEGATE.address),
-    "get": lambda queue: queue.get(HASH),
+    "get": lambda queue: queue.get(SAFE, HASH),
     "at_nonce": lambda queue: queue.at_nonce(SAFE, 3),
 }
 WRITES: dict[str, Callable[[TransactionService], object]] = {
@@ -112,7 +112,7 @@ def test_after_too_many_requests_nothing_is_sent_until_the_time_is_over(name: st
 
     with queue_of(answer, monotonic=clock) as queue:
         with pytest.raises(Unreachable):
-            queue.get(HASH)
+            queue.get(SAFE, HASH)
         clock.seconds += 1800
         with pytest.raises(Unreachable, match="left alone for 5400 s more") as fault:
             CALLS[name](queue)
@@ -192,9 +192,9 @@ def test_nobody_listens(name: str):
 )
 def test_a_transaction_of_the_wrong_shape_is_nonsense(changes: dict[str, object]):
     with saying(200, row()) as queue:
-        assert queue.get(HASH) is not None
+        assert queue.get(SAFE, HASH) is not None
     with saying(200, row(**changes)) as queue, pytest.raises(Nonsense):
-        queue.get(HASH)
+        queue.get(SAFE, HASH)
 
 
 @pytest.mark.parametrize("changes", [{"nonce": "4"}, {"safe": "0x" + "12" * 20}])
@@ -275,7 +275,7 @@ def test_the_api_key_goes_into_its_header_only():
         return httpx.Response(404, json={"detail": "no"})
 
     with queue_of(answer, api_key=SecretStr("sk-s3cret")) as queue:
-        assert queue.get(HASH) is None
+        assert queue.get(SAFE, HASH) is None
         assert "s3cret" not in repr(vars(queue))
     assert seen[0].headers["Authorization"] == "Bearer sk-s3cret"
     assert "s3cret" not in str(seen[0].url)

@@ -88,12 +88,61 @@ def test_the_server_says_when_to_ask_again(server: _Server):
     assert pauses == [2]
 
 
-@pytest.mark.parametrize("answer", [None, (503, b""), (500, b"<html>")])
-def test_a_submission_is_sent_once(server: _Server, api: Api, answer: Answer | None):
-    server.answers = [answer]
-    with pytest.raises(AnswerLost):
+IN_PROGRESS = b'{"type": "https://countersign.example/problems/idempotency_in_progress", "title": "wait"}'
+
+
+@pytest.mark.fault(
+    "clients",
+    "The answer to a submission of the command line is lost",
+    "it is sent again under its key, and gets the answer of the first",
+    "half a minute of tries",
+)
+@pytest.mark.parametrize(
+    "answer", [None, (429, b""), (502, b"<html>"), (503, b""), (504, b""), (409, IN_PROGRESS)], ids=str
+)
+def test_a_submission_is_sent_again_with_its_key(server: _Server, answer: Answer | None):
+    server.answers = [answer, answer, (202, b'{"id": "cr_1"}')]
+    notices: list[str] = []
+    with _api(server, [].append, notices.append) as api:
+        assert api.submit({}, "a-key") == {"id": "cr_1"}
+    assert server.seen == [("POST", "a-key")] * 3
+    assert [line.rpartition("; ")[2] for line in notices] == ["trying again for 3 seconds"]
+
+
+def test_an_act_is_sent_again_with_a_key_of_its_own(server: _Server, api: Api):
+    server.answers = [None, (202, b"{}"), (202, b"{}")]
+    api.act("cr_1", "cancel")
+    api.act("cr_1", "cancel")
+    first, again, other = (key for _, key in server.seen)
+    assert first == again != other
+
+
+def test_a_submission_without_an_answer_is_given_up_and_may_be_stored(server: _Server):
+    pauses: list[float] = []
+    with _api(server, pauses.append) as api, pytest.raises(AnswerLost):
         api.submit({}, "a-key")
-    assert server.seen == [("POST", "a-key")]
+    assert pauses == [0.5, 1, 2]
+
+
+def test_a_lost_answer_is_not_forgotten_when_the_server_goes_away(server: _Server):
+    def go_away(_: float) -> None:
+        server.socket.close()
+
+    with _api(server, go_away) as api, pytest.raises(AnswerLost, match="cannot be reached: "):
+        api.submit({}, "a-key")
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [((500, b"<html>"), AnswerLost), ((409, b'{"type": "/problems/cvm_busy"}'), ApiError), ((422, b"{}"), ApiError)],
+)
+def test_what_would_be_answered_the_same_again_is_not_repeated(server: _Server, answer: Answer, fault: type[ApiError]):
+    server.answers = [answer]
+    with _api(server, [].append) as api, pytest.raises(ApiError) as refused:
+        api.submit({}, "a-key")
+    assert type(refused.value) is fault
+    assert len(server.seen) == 1
 
 
 def test_a_submission_is_sent_again_while_there_was_no_connection():

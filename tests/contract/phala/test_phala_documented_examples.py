@@ -58,6 +58,8 @@ def attestation() -> dict[str, Any]:
     return {"is_online": True, "tcb_info": {**registers, "app_compose": APP_COMPOSE, "event_log": [event]}}
 
 
+TIMES = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+
 #: Answers that the recorded calls lack.
 OTHERS: dict[tuple[str, str], Any] = {
     ("GET", "/cvms/my-app/state"): {"name": "my-app", "status": "running"},
@@ -75,6 +77,23 @@ OTHERS: dict[tuple[str, str], Any] = {
     ("GET", f"/apps/{APP}/pending-updates/{UUID}/{HASH}/preview"): {"pending_docker_compose": "services: {}\n"},
     ("GET", "/kms"): {"items": [], "total": 0, "page": 1, "page_size": 50, "pages": 0},
     ("GET", f"/kms/kms-base-prod5/pubkey/{APP}"): signed_env_key(),
+    ("GET", "/workspace/webhooks"): [
+        {"id": "whk_1", "url": "https://countersign.example/v1/hooks/phala/acme", "events": [], "enabled": True} | TIMES
+    ],
+    ("GET", "/workspace/webhooks/whk_1/deliveries"): [
+        {
+            "snowflake_id": 1,
+            "event_id": "evt_1",
+            "event_type": "cvm.update.pending_approval",
+            "status": "failed",
+            "attempts": 4,
+            "request_url": "https://countersign.example/v1/hooks/phala/acme",
+            "response_status": 502,
+            "error_message": "",
+        }
+        | TIMES
+    ],
+    ("POST", "/workspace/webhooks/whk_1/deliveries/evt_1/resend"): {},
     ("GET", "/cvms/missing-app"): None,
 }
 

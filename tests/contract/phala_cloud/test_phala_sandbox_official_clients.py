@@ -1,7 +1,6 @@
 """The official JavaScript SDK and CLI run the whole flow against the sandbox."""
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +10,12 @@ import pytest
 
 from sandbox.chain.accounts import DEPLOYER
 from sandbox.phala_cloud.control import Control
+from tests.support.official_cli import ROOT, OfficialCli
 from tests.support.phala_cloud import NEXT_COMPOSE, Json, OnChainCvm, Receiver
 
 pytestmark = [pytest.mark.chain, pytest.mark.node]
 
-ROOT = Path(__file__).resolve().parents[3]
 SDK_SCRIPT = Path(__file__).with_name("official_sdk.mjs")
-CLI_SCRIPT = ROOT / "node_modules" / "phala" / "dist" / "index.js"
 FOURTEEN_DAYS = 14 * 24 * 3600
 
 
@@ -91,34 +89,16 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def cli(cvm: OnChainCvm, tmp_path: Path) -> Cli:
-    (tmp_path / "docker-compose.yml").write_text(NEXT_COMPOSE)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "PHALA_CLOUD_DIR": str(tmp_path / "credentials"),
-        "PHALA_CLOUD_API_PREFIX": cvm.team.control.api_url,
-        "PHALA_CLOUD_API_KEY": cvm.team.api_key,
-        "PHALA_DISABLE_UPDATE_CHECK": "1",
-        "CI": "1",
-    }
+    official = OfficialCli(tmp_path, cvm.team.control.api_url, cvm.team.api_key)
 
-    def run(*arguments: str, target: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["node", str(CLI_SCRIPT), "deploy", "--cvm-id", target or cvm.vm_uuid, *arguments, "--json"],
-            cwd=tmp_path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def run(*arguments: str, target: str = "", compose: str | None = None) -> subprocess.CompletedProcess[str]:
+        return official.deploy(target or cvm.vm_uuid, *arguments, compose=compose)
 
     return run
 
 
 def test_cli_prepares_and_commits(cvm: OnChainCvm, cli: Cli):
-    prepared = json.loads(cli("-c", "docker-compose.yml", "--prepare-only").stdout)
+    prepared = json.loads(cli("--prepare-only", compose=NEXT_COMPOSE).stdout)
     assert (prepared["success"], prepared["prepare_only"]) == (True, True)
     bare = prepared["compose_hash"].removeprefix("0x")
     transaction = cvm.register(bare)
@@ -166,7 +146,7 @@ def test_cli_is_told_why_a_commit_is_refused(cvm: OnChainCvm, cli: Cli, control:
 
 def test_cli_says_that_prepare_only_was_applied_without_on_chain_kms(cvm: OnChainCvm, cli: Cli):
     off_chain = cvm.team.off_chain_cvm(name="off-chain")
-    done = cli("-c", "docker-compose.yml", "--prepare-only", target=off_chain["vm_uuid"])
+    done = cli("--prepare-only", target=off_chain["vm_uuid"], compose=NEXT_COMPOSE)
     answer = json.loads(done.stdout)
     assert (answer["success"], answer["prepare_only"]) == (True, False)
     cvm.team.control.wait_idle(off_chain["vm_uuid"])

@@ -14,7 +14,7 @@ from service.domain.states import State
 from service.store import audit
 from service.store.audit import Checked, Wanted
 from service.store.database import Database
-from service.store.tables import ApiKey, Event
+from service.store.tables import ApiKey, ChangeRequest, Event
 from tests.support import heard, members, rows
 from tests.support.heard import SECRET
 from tests.support.routes import CONTRACT, HOOK, HOOKS, ROUTES
@@ -123,6 +123,9 @@ def test_phala_cloud_is_named_for_what_it_told(api: Api, database: Database):
     assert event.type == "change_request.received"
     assert event.actor == {"kind": "phala_cloud", "id": "evt_0123456789abcdef", "name": None, "owners": []}
     assert event.origin == {"ip": "127.0.0.1", "request_id": "audit-test-hook", "user_agent": "Phala"}
+    assert event.change_request_id is not None
+    made = rows.read(database, ChangeRequest, event.change_request_id)
+    assert made.api_request_id == "audit-test-hook", "logs of its steps name it"
 
 
 def test_changed_settings_are_told_and_secrets_only_that_they_were(database: Database, workspace: str):

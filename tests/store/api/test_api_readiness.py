@@ -71,7 +71,12 @@ def test_a_round_trip_goes_through_every_queue_in_time_to_find_a_stalled_one_wit
         ("chain:1", 61, 0, Condition.DEGRADED),
         ("chain:1", -5, 2, Condition.OK),
         ("chain:1", None, 0, Condition.OK),
-        ("safe queue:1", 0, 3, Condition.DEGRADED),
+        ("safe service:1", 900, 1, Condition.DEGRADED),
+        ("safe service:1", 901, 1, Condition.OK),
+        ("safe service:1", 5, 0, Condition.OK),
+        ("safe service:1", None, 0, Condition.OK),
+        ("watch:1", 150, 0, Condition.OK),
+        ("watch:1", 150.1, 0, Condition.DEGRADED),
     ],
 )
 def test_only_what_serves_everybody_fails_the_whole(name: str, age: float | None, failed: int, condition: Condition):

@@ -12,12 +12,16 @@ from service.settings import ChainSettings, Settings
 ROOT = Path(__file__).resolve().parents[3]
 
 
+MAY_BE_EMPTY = {"public_url", "otlp_endpoint", "otlp_headers"}
+"""Settings without which every process does its work."""
+
+
 def _without_default(model: type[BaseModel]) -> set[str]:
     return {
         name
         for name, field in model.model_fields.items()
         if field.is_required() or field.get_default(call_default_factory=True) in (None, {})
-    }
+    } - MAY_BE_EMPTY
 
 
 def test_every_setting_without_a_default_says_who_needs_it():
@@ -34,7 +38,10 @@ def test_env_example_has_every_variable_and_no_value_where_one_is_needed():
     needed = {variable(name) for name in NEEDED} | set(COMPOSE_PASSWORDS)
 
     assert set(assignments) == {variable(name) for name in Settings.model_fields} | set(COMPOSE_PASSWORDS)
-    assert {name for name, value in assignments.items() if value == ""} == needed | {variable("public_url")}
+    assert {name for name, value in assignments.items() if value == ""} == needed | {
+        variable("public_url"),
+        variable("otlp_endpoint"),
+    }
 
 
 def test_defaults_in_env_example_are_the_defaults(monkeypatch: pytest.MonkeyPatch):

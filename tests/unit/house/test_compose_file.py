@@ -67,6 +67,20 @@ def test_every_setting_it_names_is_one():
     assert {variable.removeprefix(PREFIX).lower() for variable in named} <= set(Settings.model_fields)
 
 
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_nobody_is_killed_before_it_has_ended_by_itself(name: str):
+    seconds = int(OURS[name]["stop_grace_period"].removesuffix("s"))
+
+    assert seconds >= Settings.model_fields["stop_seconds"].default + 10
+
+
+def test_metrics_are_not_published():
+    published = [port for service in OURS.values() for port in service.get("ports", [])]
+
+    assert published == ["127.0.0.1:8080:8080"]
+    assert OURS["api"]["environment"]["COUNTERSIGN_METRICS_PORT"] == "9100"
+
+
 def test_no_secret_stands_in_the_file():
     values = [
         (variable, value)

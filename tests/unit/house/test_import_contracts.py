@@ -16,6 +16,7 @@ PACKAGES = (
     "service.adapters",
     "service.api",
     "service.client",
+    "service.telemetry",
     "service.commands",
     "workers",
     "migrations",
@@ -29,9 +30,23 @@ MODULES = (
     "service.logs",
 )
 PARTS = ("service.phala.compose_hash", "service.phala.webhooks", "service.phala.errors")
-LIBRARIES = ("sqlalchemy", "alembic", "web3", "safe_eth", "fastapi", "starlette", "celery", "kombu", "time", "random")
+LIBRARIES = (
+    "sqlalchemy",
+    "alembic",
+    "web3",
+    "safe_eth",
+    "fastapi",
+    "starlette",
+    "celery",
+    "kombu",
+    "prometheus_client",
+    "opentelemetry",
+    "time",
+    "random",
+)
 
 DOMAIN = "service.domain"
+TELEMETRY = "service.telemetry"
 EVERYWHERE = {"time", "random"}
 MAY_IMPORT = {
     "service.domain": set(),
@@ -40,19 +55,20 @@ MAY_IMPORT = {
     "service.steps": {DOMAIN, "service.ports", "service.phala.compose_hash"},
     "service.store": {DOMAIN, "migrations", "sqlalchemy", "alembic", *EVERYWHERE},
     "service.adapters": {
-        DOMAIN, "service.ports", "service.phala", *PARTS, "web3", "safe_eth", *EVERYWHERE,
+        DOMAIN, TELEMETRY, "service.ports", "service.phala", *PARTS, "web3", "safe_eth", *EVERYWHERE,
     },
     "service.settings": {DOMAIN, *EVERYWHERE},
     "service.wiring": {
-        DOMAIN, "service.ports", "service.settings", "service.store", "service.adapters", "service.phala", *PARTS,
-        *EVERYWHERE,
+        DOMAIN, TELEMETRY, "service.ports", "service.settings", "service.store", "service.adapters", "service.phala",
+        *PARTS, *EVERYWHERE,
     },
     "service.api": {
-        DOMAIN, "service.store", "service.wiring", "service.phala.webhooks", "fastapi", "starlette", *EVERYWHERE,
+        DOMAIN, TELEMETRY, "service.store", "service.wiring", "service.phala.webhooks", "fastapi", "starlette",
+        *EVERYWHERE,
     },
     "workers": {
-        DOMAIN, "service.ports", "service.settings", "service.steps", "service.store", "service.wiring", "celery",
-        "kombu", *EVERYWHERE,
+        DOMAIN, TELEMETRY, "service.ports", "service.settings", "service.steps", "service.store", "service.wiring",
+        "celery", "kombu", *EVERYWHERE,
     },
     "migrations": {DOMAIN, "service.store", "sqlalchemy", "alembic", *EVERYWHERE},
     "sandbox": {DOMAIN, *PARTS, "fastapi", "starlette", "web3", "safe_eth", *EVERYWHERE},
@@ -61,7 +77,8 @@ MAY_IMPORT = {
         *EVERYWHERE,
     },
     "service.client": EVERYWHERE,
-    "service.logs": {DOMAIN, *EVERYWHERE},
+    "service.logs": {DOMAIN, TELEMETRY, *EVERYWHERE},
+    "service.telemetry": {"prometheus_client", "opentelemetry", *EVERYWHERE},
     "service.cli": {*PACKAGES, *MODULES, *PARTS, *EVERYWHERE},
 }  # fmt: skip
 

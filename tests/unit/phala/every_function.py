@@ -24,6 +24,7 @@ WRITES: dict[str, dict[str, Any]] = {
     "refresh_cvm_instance_ids": {},
     "provision_cvm_compose_file_update": {"id": "my-app", "app_compose": {"docker_compose_file": "services: {}\n"}},
     "commit_cvm_compose_file_update": {"id": "my-app", "compose_hash": HASH},
+    "resend_webhook_delivery": {"webhook_id": "whk_1", "event_id": "evt_0123456789abcdef"},
 }
 GETS: dict[str, dict[str, Any]] = {
     "get_available_os_images": {"id": "my-app"},
@@ -48,6 +49,8 @@ GETS: dict[str, dict[str, Any]] = {
     "get_kms_info": {"kms_id": "kms-base-prod5"},
     "get_kms_list": {},
     "get_app_env_encrypt_pub_key": {"kms": "kms-base-prod5", "app_id": APP},
+    "list_webhooks": {},
+    "list_webhook_deliveries": {"webhook_id": "whk_1"},
 }
 READING_POSTS: dict[str, dict[str, Any]] = {
     "check_cvm_is_allowed": {"cvm_id": UUID},

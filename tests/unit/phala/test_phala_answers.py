@@ -105,7 +105,13 @@ USELESS = [
     ("application/json", b"7", "another"),
     ("application/json", b"[" * 100_000, "no JSON"),
 ]
-NOT_READ = {"watch_cvm_state", "update_cvm_resources", "update_os_image", "commit_cvm_compose_file_update"}
+NOT_READ = {
+    "watch_cvm_state",
+    "update_cvm_resources",
+    "update_os_image",
+    "commit_cvm_compose_file_update",
+    "resend_webhook_delivery",
+}
 TEXTS = {"get_cvm_docker_compose", "get_cvm_pre_launch_script"}  # which may be empty
 ALL_OPTIONAL = {  # an object without known members is an empty answer
     "get_commit_token_info",

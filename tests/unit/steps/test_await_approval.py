@@ -226,6 +226,24 @@ class TestProposed:
         assert isinstance(outcome, Advance)
         assert (outcome.to, outcome.reason) == (State.FAILED, Reason.APPROVAL_WITHDRAWN)
 
+    @pytest.mark.fault(
+        "chain",
+        "An approval is taken away again, and no endpoint shows the log",
+        "the request that waits for it fails with `approval_withdrawn`",
+        "until the next recheck",
+    )
+    def test_an_approval_taken_away_without_a_log_ends_it(self, run: partial[Outcome], chain: FakeChain) -> None:
+        """Another request read it as allowed; the node that is asked now may be behind that block."""
+        read_at = chain.view().final.number + 1
+        approved = proposed(proposal=proposal(ProposalState.APPROVED, approved_at_block=read_at))
+        assert run(approved) == NOT_FINAL
+
+        chain.mine()
+
+        outcome = run(approved)
+        assert isinstance(outcome, Advance)
+        assert (outcome.to, outcome.reason) == (State.FAILED, Reason.APPROVAL_WITHDRAWN)
+
     def test_an_approval_of_others_that_is_not_seen_yet_is_waited_for(self, run: partial[Outcome]) -> None:
         assert run(proposed(ProposalState.APPROVED)) == NOT_FINAL
 
@@ -247,7 +265,7 @@ class TestExecuted:
         block, fact = approve(chain)
         chain.mine(empty=chain.depth - 1)
 
-        assert run(executed(block, fact)) == Advance(State.REGISTERED)
+        assert run(executed(block, fact)) == Advance(State.REGISTERED, allowed_at=chain.view().final.number)
 
     def test_cancel_is_still_possible(self, run: partial[Outcome], chain: FakeChain) -> None:
         block, fact = approve(chain)
@@ -327,7 +345,7 @@ class TestExecuted:
         assert outcome.reason is Reason.WAITING_FOR_FINALITY
         assert outcome.facts == {"evidence_block_hash": head.hash, "evidence_block_number": head.number}
         chain.mine(empty=chain.depth)
-        assert run(executed(head, fact)) == Advance(State.REGISTERED)
+        assert run(executed(head, fact)) == Advance(State.REGISTERED, allowed_at=chain.view().final.number)
         assert later.number > block.number
 
     def test_a_vanished_block_goes_back(self, run: partial[Outcome], chain: FakeChain) -> None:

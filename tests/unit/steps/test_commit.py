@@ -94,9 +94,15 @@ class TestEnds:
         assert phala.calls == []
 
     def test_a_wish_is_too_late_during_an_unanswered_attempt(
-        self, run: partial[Outcome], registered: ChangeRequest
+        self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, intents: RecordingRequestIntents
     ) -> None:
-        assert run(unanswered(registered, cancel_requested_at=NOW)) == committed("op-1")
+        """Nobody knows whether it landed, so it cannot be taken back: it is sent again, under its own id."""
+        asked = unanswered(registered, cancel_requested_at=NOW)
+
+        assert run(asked) == committed("op-1")
+
+        assert phala.calls == ["operations", "commit"]
+        assert [stored["commit_attempt_id"] for stored in intents.recorded] == [asked.commit_attempt_id]
 
     def test_the_deadline_ends_an_unanswered_attempt_only_after_a_look(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala

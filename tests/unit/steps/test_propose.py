@@ -153,6 +153,7 @@ def test_an_approval_at_a_final_block_needs_no_proposal(
     assert run(prepared()) == Advance(
         State.REGISTERED,
         {"transaction_hash": None, "evidence_block_hash": final.hash, "evidence_block_number": final.number},
+        allowed_at=final.number,
     )
     assert intents.joined == []
 
