@@ -4,7 +4,6 @@ Reads are repeated, and so are writes: each carries an ``Idempotency-Key``, by w
 repeat as it answered the first.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
+from service.client.submission import new_key
 from service.client.text import Json, problem
 
 PATIENCE: Final = 30.0
@@ -30,11 +30,6 @@ _BESIDE_WAIT: Final = 20
 
 
 _FREEZE: Final = "/workspace/freeze"
-
-
-def new_key() -> str:
-    """A random ``Idempotency-Key``."""
-    return secrets.token_urlsafe(24)
 
 
 class ApiError(Exception):

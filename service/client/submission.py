@@ -2,12 +2,12 @@
 
 import json
 import re
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from service.client.http import new_key
 from service.client.text import Json
 
 _LONGEST_KEY: Final = 255
@@ -15,6 +15,11 @@ _LONGEST_KEY: Final = 255
 
 class InputError(Exception):
     """An option or a file is not usable; the text names it and never quotes what is in it."""
+
+
+def new_key() -> str:
+    """A random ``Idempotency-Key``."""
+    return secrets.token_urlsafe(24)
 
 
 def idempotency_key(given: str | None) -> str:
