@@ -165,6 +165,7 @@ def perform(session: Session, statement: Prepared, parameters: Mapping[str, Any]
     except psycopg.Error as error:
         if driver.broken:
             connection.invalidate(error)
+            connection.engine.dispose()  # what the server closed is seldom one connection alone
         raise DBAPIError.instance(
             None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.broken
         ) from error

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from typing import cast
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from psycopg.errors import UniqueViolation
+from sqlalchemy import BigInteger, Engine, Table, bindparam, insert, literal, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from service.store import heartbeats
-from service.store.database import Database, Prepared, make_engine
+from service.store.database import Database, Prepared, make_engine, perform
 from service.store.locks import leadership, lock_name
 from service.store.tables import Heartbeat
 from tests.support import rows
@@ -101,6 +103,48 @@ def test_a_look_is_made_again_when_its_connection_was_lost(empty_database: NewDa
         _use(engine, 3)
         with pytest.raises(OperationalError):
             restarted.look(Prepared("SELECT 1 / 0", {}), {})
+
+
+ECHO = Prepared.of(select(bindparam("number", type_=BigInteger) + literal(1)))
+
+
+def test_a_statement_past_the_orm_is_part_of_its_sessions_transaction(database: Database):
+    beats = cast("Table", Heartbeat.__table__)
+    values = {name: bindparam(name, type_=beats.c[name].type) for name in ("process", "kind", "seen_at")}
+    beat = Prepared.of(insert(beats).values(values).returning(beats.c.kind))
+    given = {"process": "p", "kind": "wor\0ker", "seen_at": rows.NOW}
+
+    def write_and_fail() -> None:
+        with database.transaction() as session:
+            assert perform(session, beat, given) == [("wor\ufffdker",)], "columns convert as through the session"
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        write_and_fail()
+    with database.transaction() as session:
+        assert session.get(Heartbeat, "p") is None
+        session.add(Heartbeat(process="p", kind="worker", seen_at=rows.NOW))
+        with pytest.raises(IntegrityError) as refused:
+            perform(session, beat, given)  # what was pending is written before it
+        assert isinstance(refused.value.orig, UniqueViolation)
+        session.rollback()
+    with database.transaction() as session:
+        assert perform(session, ECHO, {"number": 1}) == [(2,)]
+
+
+def test_a_parameter_without_a_place_is_a_mistake(database: Database):
+    with database.transaction() as session, pytest.raises(TypeError, match="no such parameters: numbre"):
+        perform(session, ECHO, {"number": 1, "numbre": 1})
+
+
+def test_a_transaction_whose_connection_is_lost_past_the_orm_ends(empty_database: NewDatabase):
+    with _restarted(empty_database, idle_seconds=3600) as engine:
+        restarted = Database(engine, rows.sealer())
+        with pytest.raises(OperationalError) as lost, restarted.transaction() as session:
+            perform(session, ECHO, {"number": 1})
+        assert lost.value.connection_invalidated
+        with restarted.transaction() as session:
+            assert perform(session, ECHO, {"number": 1}) == [(2,)]
 
 
 def test_a_transaction_is_all_or_nothing(database: Database):
