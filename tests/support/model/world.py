@@ -242,6 +242,10 @@ class World:
         for proposal_id in self.due_proposals():
             self.serve_proposal(proposal_id)
 
+    def serve(self, row_id: str) -> None:
+        """A change request or a proposal."""
+        (self.serve_request if row_id.startswith("cr_") else self.serve_proposal)(row_id)
+
     def serve_request(self, request_id: str) -> None:
         self._serve(lambda: serve.serve_request(self.parts, request_id))
 
