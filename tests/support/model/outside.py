@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from service.domain.chain import FactKind, SafeState
-from service.domain.errors import Busy, NotFound, NotVisibleYet, Unreachable
+from service.domain.errors import Busy, NotFound, NotVisibleYet, TokenDead, Unreachable
 from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, OperationStatus, Prepared, Running
 from service.domain.prepares import TOKEN_LIFETIME, HeardPrepare
 from service.domain.reasons import Reason
@@ -164,7 +164,7 @@ class ModelCvm(Interrupted, FakePhala):
             self.by_service = False
             try:
                 self._commit(self.info.vm_uuid, SecretStr(token), held.compose_hash, "already-registered")
-            except (Busy, NotVisibleYet):
+            except (Busy, NotVisibleYet, TokenDead):
                 return False
             finally:
                 self.by_service = True
