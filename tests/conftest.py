@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the model of `tests/store/model` goes on, and where it begins."""
     group = parser.getgroup("countersign")
     group.addoption("--transitions", type=int, default=10_000, help="transitions that the model makes, in all")
-    group.addoption("--model-seed", type=int, default=None, help="the seed that the model begins with")
+    group.addoption("--model-seed", type=int, default=0, help="the seed that the model begins with")
 
 
 def pytest_configure() -> None:

@@ -42,7 +42,7 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     Workers may go on meanwhile: a migration that does not get a lock soon is undone, and tried again.
 
     Raises:
-        sqlalchemy.exc.OperationalError: the database does not answer, or a lock was not given for five minutes.
+        sqlalchemy.exc.OperationalError: the database does not answer, or a lock was not given for some eight minutes.
     """
     with _alone(database_url):
         _patiently(lambda: command.upgrade(_config(database_url), revision))

@@ -100,7 +100,7 @@ SELECT 'committed with a token that nobody held', encode(used, 'hex') FROM unnes
 UNION ALL
 SELECT 'a token that is not known', r.id FROM change_requests r WHERE r.commit_token_fingerprint IS NOT NULL
  AND NOT EXISTS (SELECT FROM commit_tokens t WHERE t.fingerprint = r.commit_token_fingerprint)
-""",
+""",  # noqa: S608 - our own names
     {},
 )
 
