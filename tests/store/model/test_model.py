@@ -20,7 +20,7 @@ from tests.support.model.tally import Tally
 
 BATCHES: Final = 4
 STORIES: Final = settings(
-    max_examples=10,
+    max_examples=7,
     stateful_step_count=100,
     database=None,
     phases=(Phase.generate, Phase.shrink),
