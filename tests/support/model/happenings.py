@@ -75,6 +75,12 @@ def _phala_fails(world: World, by: Choice) -> None:
     by.at(world).fail(call, _PHALA[fault](), after_effect=by.after and fault == "lost")
 
 
+def _answer_is_lost(world: World, by: Choice) -> None:
+    """Of the next commit, or prepare, of any CVM: it was taken."""
+    for cvm in world.cvms:
+        cvm.fail("commit" if by.after else "prepare", lost(Reason.PHALA_UNREACHABLE), after_effect=True)
+
+
 def _phala_is(world: World, by: Choice) -> None:
     by.at(world).down = Reason.PHALA_UNREACHABLE if by.which == 0 else None
     by.at(world).lags = by.which == 1
@@ -134,6 +140,7 @@ HAPPENINGS: Final[Mapping[str, Callable[[World, Choice], object]]] = {
     "click the commit link": lambda world, by: by.at(world).link_clicked(),
     "an operation ends": _finish,
     "Phala Cloud fails": _phala_fails,
+    "the next answer is lost": _answer_is_lost,
     "Phala Cloud is down, lags, or is well": _phala_is,
     "Phala Cloud has another default": _drift,
     "owners approve": _approve,

@@ -27,28 +27,27 @@ class Fate(Enum):
 
 @dataclass
 class Interrupts:
-    """At most one interruption, at the n-th call from now, before or after the call takes effect."""
+    """At most one interruption, before or after a call takes effect: the n-th from now, or the first of a method."""
 
     fate: Fate | None = None
-    calls_left: int = 0
+    at: int | str = 0
     after: bool = False
     meanwhile: Callable[[], None] = lambda: None
     happened: int = 0
+    froze: bool = False
+    """Whether the worker of the present step slept past its lease: what it saw before may not be so any more."""
 
-    def arm(self, fate: Fate, calls: int, meanwhile: Callable[[], None], *, after: bool) -> None:
-        """Interrupt the worker at its call number ``calls``, counted from 0."""
-        self.fate, self.calls_left, self.meanwhile, self.after = fate, calls, meanwhile, after
+    def arm(self, fate: Fate, at: int | str, meanwhile: Callable[[], None], *, after: bool) -> None:
+        """Interrupt the worker at its call of that number, counted from 0, or at its first call of that method."""
+        self.fate, self.at, self.meanwhile, self.after = fate, at, meanwhile, after
 
     def disarm(self) -> None:
         """The step is over."""
         self.fate = None
 
-    def around(self, call: Callable[[], T]) -> T:
+    def around(self, method: str, call: Callable[[], T]) -> T:
         """Make a call of the worker; the interruption hits it, if it is the one."""
-        if self.fate is None:
-            return call()
-        if self.calls_left:
-            self.calls_left -= 1
+        if self.fate is None or not self._is_it(method):
             return call()
         fate, self.fate = self.fate, None
         if not self.after:
@@ -59,10 +58,17 @@ class Interrupts:
             if self.after:
                 self._hit(fate)
 
+    def _is_it(self, method: str) -> bool:
+        if isinstance(self.at, str):
+            return self.at == method
+        self.at -= 1
+        return self.at < 0
+
     def _hit(self, fate: Fate) -> None:
         self.happened += 1
         if fate is Fate.DIES:
             raise WorkerDied
+        self.froze = True
         self.meanwhile()
 
 
@@ -78,7 +84,7 @@ class Interrupted(Faulty):
                 raise Unreachable("503", reason=self.down)
             return super(Interrupted, self)._call(method, effect)
 
-        return self.interrupts.around(call)
+        return self.interrupts.around(method, call)
 
 
 class WorkersClock:
@@ -89,4 +95,4 @@ class WorkersClock:
         self._clock = clock
 
     def now(self) -> datetime:
-        return self._interrupts.around(self._clock.now)
+        return self._interrupts.around("now", self._clock.now)

@@ -105,7 +105,7 @@ SELECT 'a token that is not known', r.id FROM change_requests r WHERE r.commit_t
 )
 
 _HOLDERS = text("SELECT fingerprint, change_request_id FROM commit_tokens")
-_ROWS = text("SELECT id, state, reason, vm_uuid, compose_hash FROM change_requests")
+_ROWS = text("SELECT id, state, reason, vm_uuid, correlation_id FROM change_requests")
 
 
 def check(world: World) -> None:
@@ -145,6 +145,8 @@ def check_ends(world: World) -> None:
             assert state in (State.COMPLETED, State.FAILED) or row.reason == Reason.DEADLINE_PASSED, (
                 f"an accepted commit of {request_id} was lost: {state} {row.reason}"
             )
+            again = {one for cvm in world.cvms if cvm.info.vm_uuid == row.vm_uuid for one in cvm.applied_again}
+            assert row.correlation_id not in again, f"{request_id} was applied a second time"
             assert request_id not in world.cancelled, "committed though its cancel was accepted"
     with world.database.reads() as session:
         events = set(session.scalars(text("SELECT event_id FROM webhook_deliveries WHERE state <> 'failed'")))

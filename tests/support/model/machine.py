@@ -15,6 +15,8 @@ from tests.support.model.world import World
 
 WHAT: Final = st.sampled_from(list(HAPPENINGS))
 BY: Final = st.builds(Choice, st.integers(0, 2), st.integers(0, 1), st.integers(0, 11), st.booleans())
+WRITES: Final = ("commit", "prepare", "post", "delete")
+"""Calls that change something outside."""
 BETWEEN: Final = 61
 """Seconds after which nearly everything that waits is due."""
 
@@ -55,13 +57,13 @@ class Machine(RuleBasedStateMachine):
     @rule(
         which=st.integers(0, 3),
         fate=st.sampled_from(Fate),
-        calls=st.integers(0, 8),
+        at=st.one_of(st.sampled_from(WRITES), st.integers(0, 8)),
         after=st.booleans(),
         meanwhile=st.lists(st.tuples(WHAT, BY), max_size=2),
         taken_over=st.booleans(),
     )
     def a_worker_is_interrupted(
-        self, which: int, fate: Fate, calls: int, after: bool, meanwhile: list[tuple[str, Choice]], taken_over: bool
+        self, which: int, fate: Fate, at: int | str, after: bool, meanwhile: list[tuple[str, Choice]], taken_over: bool
     ) -> None:
         """It dies or freezes at a call; frozen, its row is taken over and more happens before it wakes."""
         world = self.world
@@ -77,7 +79,7 @@ class Machine(RuleBasedStateMachine):
             if taken_over:
                 world.serve(row_id)
 
-        world.interrupted(fate, calls, more, after=after)
+        world.interrupted(fate, at, more, after=after)
         world.serve(row_id)
 
     @invariant()

@@ -115,6 +115,8 @@ class ModelCvm(Interrupted, FakePhala):
         """Its node has not seen any approval yet."""
         self.told: list[Told] = []
         self.accepted: list[Accepted] = []
+        self.applied_again: set[str] = set()
+        """Correlation ids of prepares that applied what ran already, by workers who could have seen that it did."""
         uuid = f"0b2ff3a6-6a5c-4f0e-9d5c-{number:012d}"
         self.info = replace(self.info, vm_uuid=uuid, name=f"cvm-{number}", device_id=DEVICES[number])
         self.by_service = True
@@ -130,6 +132,8 @@ class ModelCvm(Interrupted, FakePhala):
         answer = super()._prepare(vm_uuid, patch)
         if isinstance(answer, Prepared):
             self._tell(answer)
+        elif not self.interrupts.froze:
+            self.applied_again.add(answer.correlation_id)
         return answer
 
     def _tell(self, answer: Prepared) -> None:

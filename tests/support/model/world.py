@@ -264,18 +264,20 @@ class World:
 
     def _serve(self, one_step: Callable[[], object]) -> None:
         self.transitions += 1
+        outer, self.interrupts.froze = self.interrupts.froze, False
         with contextlib.suppress(LeaseLost, WorkerDied):
             one_step()
         self.interrupts.disarm()
+        self.interrupts.froze = outer
 
-    def interrupted(self, fate: Fate, calls: int, meanwhile: Callable[[], None], *, after: bool) -> None:
+    def interrupted(self, fate: Fate, at: int | str, meanwhile: Callable[[], None], *, after: bool) -> None:
         """Have the worker of the next step die at a call, or freeze past its lease while other things happen."""
 
         def frozen() -> None:
             self.let_pass(LONGER_THAN_A_LEASE)
             meanwhile()
 
-        self.interrupts.arm(fate, calls, frozen, after=after)
+        self.interrupts.arm(fate, at, frozen, after=after)
 
 
 _IS_DUE: Final = "due_at <= clock_timestamp() AND (lease_until IS NULL OR lease_until < clock_timestamp())"
