@@ -2,13 +2,16 @@
 
 from typing import Final
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from service.domain.reasons import Reason
 from service.domain.snapshots import JOINABLE_PROPOSAL, LIVE_PROPOSAL, LIVE_SAFE_TRANSACTION
 from service.domain.states import EDGES, LIVE, TERMINAL, State
+from service.store import audit
+from service.store.audit_rows import link_of
 from service.store.columns import one_of
 from service.store.database import Prepared
+from service.store.tables import Event
 from tests.support.model.outside import TOKEN_PREFIX, Accepted
 from tests.support.model.world import World
 
@@ -71,6 +74,10 @@ UNION ALL
 SELECT 'a gap in the events', r.id FROM change_requests r LEFT JOIN numbers n ON n.change_request_id = r.id
  WHERE (n.events, n.last) IS DISTINCT FROM (r.last_event_seq::bigint, r.last_event_seq)
 UNION ALL
+SELECT 'a chain with another end', r.id FROM change_requests r
+ LEFT JOIN events e ON e.change_request_id = r.id AND e.seq = r.last_event_seq
+ WHERE (e.hash, r.last_chained_seq) IS DISTINCT FROM (r.last_event_hash, r.last_event_seq)
+UNION ALL
 SELECT 'a state without its event', r.id FROM change_requests r
  LEFT JOIN state_events s ON s.change_request_id = r.id AND s.newest
  WHERE (s.state, s.states) IS DISTINCT FROM (r.state, r.version + 1::bigint)
@@ -79,7 +86,8 @@ SELECT 'an edge that is not in the table', change_request_id || ' ' || previous 
  WHERE previous IS NOT NULL AND (previous, state) NOT IN ({_EDGES})
 UNION ALL
 SELECT 'an event without its delivery', e.id FROM events e
- WHERE (SELECT count(*) FROM webhook_deliveries d WHERE d.event_id = e.id) <> 1
+ WHERE e.change_request_id IS NOT NULL
+   AND (SELECT count(*) FROM webhook_deliveries d WHERE d.event_id = e.id) <> 1
 UNION ALL
 SELECT 'a token that is told', id FROM events WHERE strpos(body, '{TOKEN_PREFIX}') > 0
 UNION ALL
@@ -115,6 +123,17 @@ def check(world: World) -> None:
     found = world.database.execute(_VIOLATIONS, {"posts": world.queue.posts, "commits": spent})
     assert not found, found
     assert all(one.approved for one in commits), "committed without a final approval"
+    _follow_chains(world)
+
+
+def _follow_chains(world: World) -> None:
+    """Each new event has the hash that it must have behind the one before it; the old ones no program can change."""
+    new = select(Event).where(Event.position > world.followed).order_by(Event.position)
+    with world.database.reads() as session:
+        for event in session.scalars(new):
+            name, broken = world.chains.follow(link_of(event, event.seq or 0))
+            assert broken is None, f"{name}: {broken}"
+            world.followed = event.position
 
 
 def _accepted_by_request(world: World) -> dict[str, list[Accepted]]:
@@ -151,3 +170,6 @@ def check_ends(world: World) -> None:
     with world.database.reads() as session:
         events = set(session.scalars(text("SELECT event_id FROM webhook_deliveries WHERE state <> 'failed'")))
     assert events <= set(world.receiver.received), "an event never arrived"
+    chains = [found for found in audit.check(world.database, audit.Wanted()) if isinstance(found, audit.Checked)]
+    assert len(chains) == len(ends) + 1, "one for each change request, one for the workspace"
+    assert [found for found in chains if found.broken or found.uncovered] == []

@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from service.domain.audit import Chains
 from service.domain.calls import SafeCall, approval_call, rejection_call
 from service.domain.chain import FactKind
 from service.domain.errors import CountersignError, LeaseLost
@@ -55,6 +56,9 @@ class World:
         self.clock = FixedClock()
         self.interrupts = Interrupts()
         self.transitions = 0
+        self.chains = Chains()
+        self.followed = 0
+        """Position of the newest event that was followed in its chain."""
         self.chain = ModelChain(self.interrupts)
         self.queue = ModelQueue(self.interrupts, self.chain)
         self.cvms = [ModelCvm(self.interrupts, self.clock, self.chain, number) for number in range(3)]
@@ -87,8 +91,8 @@ class World:
     def close(self) -> None:
         """Leave the database empty."""
         with self.database.engine.begin() as connection:
-            tables = reversed(Base.metadata.sorted_tables)
-            connection.exec_driver_sql("; ".join(str(table.delete()) for table in tables))
+            emptied = "; ".join(str(table.delete()) for table in reversed(Base.metadata.sorted_tables))
+            connection.exec_driver_sql(f"SET LOCAL countersign.retention = 'on'; {emptied}")
 
     # the API
 
@@ -103,19 +107,21 @@ class World:
             warnings=(),
             deadline_seconds=days * 86400,
         )
-        self._ask(lambda: requests.submit(self.database, submission, self.clock.now()))
+        self._ask(lambda: requests.submit(self.database, submission, self.clock.now(), rows.ACTOR))
 
     def cancel(self, request_id: str) -> None:
-        if self._ask(lambda: requests.wish_cancel(self.database, self.workspace, request_id, self.clock.now())):
+        now = self.clock.now()
+        if self._ask(lambda: requests.wish_cancel(self.database, self.workspace, request_id, now, rows.ACTOR)):
             self.cancelled.add(request_id)
 
     def refresh(self, request_id: str) -> None:
-        self._ask(lambda: refreshing.wish_refresh(self.database, self.workspace, request_id, self.clock.now()))
+        now = self.clock.now()
+        self._ask(lambda: refreshing.wish_refresh(self.database, self.workspace, request_id, now, rows.ACTOR))
 
     def hand_in(self, request_id: str, prepared: PreparedUpdate) -> None:
         now = self.clock.now()
         self._ask(
-            lambda: refreshing.hand_in(self.database, self.workspace, request_id, prepared, None, now)
+            lambda: refreshing.hand_in(self.database, self.workspace, request_id, prepared, None, now, rows.ACTOR)
         )  # fmt: skip
 
     def _ask(self, call: Callable[[], object]) -> bool:
