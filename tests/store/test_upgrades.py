@@ -21,7 +21,11 @@ from tests.support.threads import in_background, wait_until_blocked
 
 COMPATIBLE_SINCE: Final = "0006"
 """Programs of this revision or a later one work on the tables of any that comes after it."""
+NEVER_UPDATED: Final = {"events"}
+"""Tables that every program only ever wrote new rows to."""
 REVISIONS: Final = sorted(path.name[:4] for path in (Path(migrations.__file__).parent / "versions").glob("0*.py"))
+NEVER_REFUSES: Final = {"uq_events_act"}
+"""Unique indexes on columns of before, which hold only rows that no program of before could write."""
 COMPATIBLE: Final = [one for one in REVISIONS if one >= COMPATIBLE_SINCE]
 
 _COLUMNS = text(
@@ -42,8 +46,10 @@ Columns = dict[tuple[str, str], tuple[str, bool, bool]]
 @contextmanager
 def _database(url: str) -> Iterator[Database]:
     engine = make_engine(url)
-    yield Database(engine, rows.sealer(), public_url="https://countersign.example")
-    engine.dispose()
+    try:
+        yield Database(engine, rows.sealer(), public_url="https://countersign.example")
+    finally:
+        engine.dispose()
 
 
 def _columns(engine: Engine) -> Columns:
@@ -70,7 +76,8 @@ def _breaks(engine: Engine, url: str, target: str) -> list[str]:
         if name not in before and name[0] in tables and not (nullable or filled):
             found.append(f"{target}: {'.'.join(name)} is not filled by a program that does not know it")
     for index, (table, columns) in _unique(engine).items():
-        if index not in unique and table in tables and all((table, column) in before for column in columns):
+        new = index not in {*unique, *NEVER_REFUSES} and table in tables
+        if new and all((table, column) in before for column in columns):
             found.append(f"{target}: {index} refuses what was allowed")
     return found
 
@@ -133,7 +140,15 @@ def _counts(connection: Connection, tables: list[str]) -> dict[str, int]:
     return {table: connection.scalar(text(f'SELECT count(*) FROM "{table}"')) or 0 for table in tables}  # noqa: S608 - likewise
 
 
+def _of_change_requests(connection: Connection) -> dict[str, int]:
+    """Acts on workspaces have no place in the tables of before 0009."""
+    acts = connection.scalar(text("SELECT count(*) FROM events WHERE change_request_id IS NULL")) or 0
+    found = _counts(connection, ["change_requests", "proposals", "safe_transactions", "events"])
+    return found | {"events": found["events"] - acts}
+
+
 def _write_as_before(connection: Connection, known: dict[str, list[str]]) -> None:
+    connection.execute(text("SET LOCAL countersign.retention = 'on'"))
     for table in reversed(Base.metadata.sorted_tables):
         connection.execute(table.delete())
     for table in _in_order(list(known)):
@@ -141,7 +156,8 @@ def _write_as_before(connection: Connection, known: dict[str, list[str]]) -> Non
         same = ", ".join(f"{name} = {name}" for name in known[table])
         source = f'INSERT INTO "{table}" ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM kept."{table}"'  # noqa: S608 - likewise
         connection.execute(text(source))
-        connection.execute(text(f'UPDATE "{table}" SET {same}'))  # noqa: S608 - likewise
+        if table not in NEVER_UPDATED:
+            connection.execute(text(f'UPDATE "{table}" SET {same}'))  # noqa: S608 - likewise
 
 
 @pytest.mark.fault(
@@ -178,13 +194,13 @@ def test_the_way_down_and_up_again_loses_no_change_request(empty_database: NewDa
         migrate.upgrade(url)
         world = tell(database, seed=2, steps=20)
         with database.engine.begin() as connection:
-            before = _counts(connection, ["change_requests", "proposals", "safe_transactions", "events"])
+            before = _of_change_requests(connection)
         for target in reversed(REVISIONS[:-1]):
             migrate.downgrade(url, target)
         for target in REVISIONS[1:]:
             migrate.upgrade(url, target)
         with database.engine.begin() as connection:
-            assert _counts(connection, list(before)) == before
+            assert _of_change_requests(connection) == before
         drain(world)
         check_ends(world)
 
