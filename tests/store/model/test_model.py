@@ -63,7 +63,8 @@ def test_nothing_is_lost_and_nothing_done_twice(
             raise
         if tally.transitions >= wanted:
             break
-    for name in ("transitions", "stories", "interruptions"):
-        record_property(name, getattr(tally, name))
+    for name in ("transitions", "changes_of_state", "stories", "interruptions"):
+        record_property(name.replace("_", " "), getattr(tally, name))
+    assert tally.transitions >= wanted, "fewer transitions than were asked for"
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR], "a step had a defect"
     assert tally.transitions < ENOUGH or (set(tally.edges) >= MAIN_LINE and tally.interruptions), tally.edges

@@ -112,6 +112,7 @@ SELECT 'a token that is not known', r.id FROM change_requests r WHERE r.commit_t
     {},
 )
 
+_NEWEST: Final = Prepared("SELECT max(position) FROM events", {})
 _HOLDERS = text("SELECT fingerprint, change_request_id FROM commit_tokens")
 _ROWS = text("SELECT id, state, reason, vm_uuid, correlation_id FROM change_requests")
 
@@ -128,6 +129,9 @@ def check(world: World) -> None:
 
 def _follow_chains(world: World) -> None:
     """Each new event has the hash that it must have behind the one before it; the old ones no program can change."""
+    ((newest,),) = world.database.execute(_NEWEST, {})
+    if newest == world.followed:
+        return
     new = select(Event).where(Event.position > world.followed).order_by(Event.position)
     with world.database.reads() as session:
         for event in session.scalars(new):

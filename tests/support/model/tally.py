@@ -26,6 +26,11 @@ class Tally:
         self.interruptions = 0
         self.edges: Counter[tuple[str, str]] = Counter()
 
+    @property
+    def changes_of_state(self) -> int:
+        """How often an edge was taken."""
+        return self.edges.total()
+
     def add(self, world: World) -> None:
         """A story has ended; its rows are still there."""
         self.stories += 1
