@@ -40,7 +40,7 @@ _STATE_EVENTS: Final = """
     WINDOW per AS (PARTITION BY change_request_id ORDER BY seq), whole AS (PARTITION BY change_request_id)
 """
 
-_VIOLATIONS: Final = Prepared(
+VIOLATIONS: Final = Prepared(
     f"""
 WITH state_events AS ({_STATE_EVENTS}), numbers AS (
     SELECT change_request_id, count(*) AS events, max(seq) AS last FROM events GROUP BY change_request_id
@@ -121,7 +121,7 @@ def check(world: World) -> None:
     """Nothing in the database is what must never be, and what the outside accepted from us, it knows, once."""
     commits = [one for cvm in world.cvms for one in cvm.accepted if one.by_service]
     spent = [world.database.sealer.fingerprint(one.token) for one in commits]
-    found = world.database.execute(_VIOLATIONS, {"posts": world.queue.posts, "commits": spent})
+    found = world.database.execute(VIOLATIONS, {"posts": world.queue.posts, "commits": spent})
     assert not found, found
     assert all(one.approved for one in commits), "committed without a final approval"
     _follow_chains(world)
