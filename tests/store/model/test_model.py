@@ -19,8 +19,11 @@ from tests.support.model.machine import Machine
 from tests.support.model.tally import Tally
 
 BATCHES: Final = 4
+MOST_STORIES: Final = 7
+"""Of one seed."""
+OF_A_STORY: Final = 200
+"""Transitions, about."""
 STORIES: Final = settings(
-    max_examples=7,
     stateful_step_count=100,
     database=None,
     phases=(Phase.generate, Phase.shrink),
@@ -57,7 +60,9 @@ def test_nothing_is_lost_and_nothing_done_twice(
 
     for number in itertools.count(request.config.getoption("--model-seed") + batch * 1_000_000):
         try:
-            run_state_machine_as_test(seed(number)(OnThisDatabase), settings=STORIES)
+            stories = min(MOST_STORIES, 1 + (wanted - tally.transitions) // OF_A_STORY)
+            some = settings(STORIES, max_examples=stories)
+            run_state_machine_as_test(seed(number)(OnThisDatabase), settings=some)
         except BaseException as error:
             error.add_note(f"--model-seed={number}")
             raise
