@@ -8,7 +8,7 @@ NODE_READY := node_modules/.ready
 READY := $(PYTHON_READY) $(NODE_READY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fuzz docs bench contracts lock format clean
+.PHONY: help setup demo test check model fuzz docs bench contracts lock format clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ check: $(READY) ## Lint, formatting, types, import contracts, and what is genera
 	node sandbox/contracts/build.mjs --check
 	$(BIN)/python -m scripts.generate_docs --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+model: $(READY) ## Let whatever can happen happen, 100,000 transitions of the store; ARGS="--model-seed 7" begins elsewhere
+	$(BIN)/pytest -n 2 tests/store/model --transitions 100000 $(ARGS)
 
 fuzz: $(READY) ## Let schemathesis loose on the running API; options in ARGS, as in make fuzz ARGS="--seed 1"
 	$(BIN)/python -m scripts.fuzz $(ARGS)

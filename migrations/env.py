@@ -5,7 +5,8 @@ from alembic import context
 from service.store import tables
 from service.store.database import make_engine
 
-engine = make_engine(context.config.attributes["database_url"], pool_size=1)
+attributes = context.config.attributes
+engine = make_engine(attributes["database_url"], pool_size=1, lock_seconds=attributes["lock_seconds"])
 try:
     with engine.connect() as connection:
         context.configure(

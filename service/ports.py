@@ -230,6 +230,9 @@ class ProposalIntents(Protocol):
             scan_from: no block below it can hold the execution of a nonce that is free now.
         """
 
+    def knows(self, safe_tx_hash: str) -> bool:
+        """Whether a Safe transaction of ours is stored, of whatever proposal and in whatever state."""
+
     def intend_rejection(self, nonce: int) -> SafeTransaction:
         """Store the intent of a rejection at a nonce."""
 

@@ -23,6 +23,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("countersign")
 
 _WITHOUT_STACK = {"tests/flow/test_local_world.py"}
+_BATCHES = ("tests/store/reorgs/", "tests/store/model/")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the model of `tests/store/model` goes on, and where it begins."""
+    group = parser.getgroup("countersign")
+    group.addoption("--transitions", type=int, default=10_000, help="transitions that the model makes, in all")
+    group.addoption("--model-seed", type=int, default=0, help="the seed that the model begins with")
 
 
 def pytest_configure() -> None:
@@ -48,11 +56,11 @@ class _Together(LoadScopeScheduling):
     """Keeps tests in one process that share what is costly to set up."""
 
     def _split_scope(self, nodeid: str) -> str:
-        """Most flow tests share a stack, those of a file what their module sets up; batches of reorgs nothing."""
+        """Most flow tests share a stack, those of a file what their module sets up; batches of stories nothing."""
         path = nodeid.partition("::")[0]
         if path.startswith("tests/flow/") and path not in _WITHOUT_STACK:
             return "flow"
-        return nodeid if path.startswith("tests/store/reorgs/") else path
+        return nodeid if path.startswith(_BATCHES) else path
 
 
 @pytest.hookimpl(optionalhook=True)

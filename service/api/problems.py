@@ -311,7 +311,7 @@ NOT_MIGRATED: Final = ProblemType(
     "not_migrated",
     503,
     "The database is not migrated",
-    "The database answers, but its tables are not those of this version of the service.",
+    "The database answers, but its tables are those of an earlier version of the service.",
     "The operator runs `countersign migrate`.",
 )
 NOT_READY: Final = ProblemType(

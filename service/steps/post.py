@@ -1,8 +1,11 @@
 """Proposal in ``posting``: claim a nonce, sign as a delegate, and put the transaction into the Safe's queue."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from service.domain.calls import approval_call, safe_tx_hash
 from service.domain.chain import ChainView, SafeState
 from service.domain.errors import Refused
 from service.domain.outcomes import ProposalOutcome
@@ -94,9 +97,30 @@ class _Post:
 
     def _claim(self, safe: SafeState, view: ChainView) -> ProposalOutcome:
         delegate_only(self.signer, safe)
-        occupied = {row.nonce for row in self._rows(safe)}
-        transaction = self.intents.claim_nonce(safe.nonce, occupied, view.final.number + 1)
-        return self._send(verified_approval(self.proposal, transaction, self.chain.chain_id), safe)
+        rows, scan_from = self._rows(safe), view.final.number + 1
+        occupied = {row.nonce for row in rows}
+        forgotten = self._forgotten(rows)
+        if forgotten is not None:
+            transaction = self.intents.claim_nonce(forgotten, occupied - {forgotten}, scan_from)
+        else:
+            transaction = self.intents.claim_nonce(safe.nonce, occupied, scan_from)
+        verified_approval(self.proposal, transaction, self.chain.chain_id)
+        return self._queued(safe) if transaction.nonce == forgotten else self._send(transaction, safe)
+
+    def _forgotten(self, rows: Sequence[QueuedTransaction]) -> int | None:
+        """The nonce of the very transaction that is about to be proposed, when it waits in the queue already.
+
+        After a restored backup the queue knows what the database does not: owners must not sign the same twice. One
+        that the database does know was given up, and one with another beside it is contested.
+        """
+        safe, chain_id = safe_of(self.proposal), self.chain.chain_id
+        call = approval_call(self.proposal.app_contract, self.proposal.compose_hash, self.proposal.devices)
+        at = Counter(row.nonce for row in rows)
+        for row in sorted(rows, key=lambda row: row.nonce):
+            same = at[row.nonce] == 1 and row.safe_tx_hash == safe_tx_hash(chain_id, safe, call, row.nonce)
+            if same and not self.intents.knows(row.safe_tx_hash):
+                return row.nonce
+        return None
 
     def _rows(self, safe: SafeState) -> list[QueuedTransaction]:
         return list(self.queue.pending(safe_of(self.proposal), safe.nonce))

@@ -55,14 +55,18 @@ def faults_in_one_line() -> Iterator[None]:
         raise DatabaseFault(str(getattr(error, "orig", error)).strip().splitlines()[0]) from error
 
 
-def make_engine(database_url: str, *, pool_size: int = 10, idle_seconds: float = 0.0) -> Engine:
+def make_engine(
+    database_url: str, *, pool_size: int = 10, idle_seconds: float = 0.0, lock_seconds: float | None = None
+) -> Engine:
     """An engine for PostgreSQL through psycopg.
 
     Args:
         database_url: ``postgresql://user:password@host:port/name``; the driver is added when none is named.
         pool_size: connections kept; as many again may be opened for a burst.
         idle_seconds: a connection that lay idle for longer is asked whether it lives before it is used.
+        lock_seconds: how long a statement waits for a lock, if not as long as every other.
     """
+    waits = {} if lock_seconds is None else {"options": f"{CONNECTION['options']} -c lock_timeout={lock_seconds}s"}
     url = database_url
     for prefix in ("postgresql://", "postgres://"):
         if url.startswith(prefix):
@@ -72,7 +76,7 @@ def make_engine(database_url: str, *, pool_size: int = 10, idle_seconds: float =
         pool_size=pool_size,
         max_overflow=pool_size,
         hide_parameters=True,  # an error's text goes to logs; parameters hold what users and upstreams sent
-        connect_args=dict(CONNECTION),
+        connect_args={**CONNECTION, **waits},
     )
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", partial(_ask_the_idle, engine, idle_seconds))

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from service.domain import calls
@@ -151,6 +151,11 @@ class StoredProposalIntents:
                 return self._intend(session, row, SafeTransactionKind.APPROVAL, call, nonce, scan_from)
             _give_back(session, self._lease)
         raise LeaseLost("nobody waits for this proposal any more")
+
+    def knows(self, safe_tx_hash: str) -> bool:
+        """See the port."""
+        with self._database.reads() as session:
+            return bool(session.scalar(select(exists().where(SafeTransaction.safe_tx_hash == safe_tx_hash))))
 
     def intend_rejection(self, nonce: int) -> SafeTransactionSnapshot:
         """See the port. A rejection at that nonce that is stored already is the answer again.

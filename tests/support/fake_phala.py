@@ -104,16 +104,16 @@ class FakePhala(Faulty):
         return replace(answer, **self.confusion)
 
     def commit(self, vm_uuid: str, token: SecretStr, compose_hash: str, transaction_hash: str) -> str:
-        def effect() -> str:
-            self._check(vm_uuid)
-            held = self._tokens.get(token.get_secret_value())
-            if held is None or held.expires_at <= self.clock.now() or held.compose_hash != compose_hash:
-                raise TokenDead("the commit token is invalid or expired")
-            del self._tokens[token.get_secret_value()]
-            self.commits.append((token.get_secret_value(), compose_hash, transaction_hash))
-            return self._start(compose_hash)
+        return self._call("commit", lambda: self._commit(vm_uuid, token, compose_hash, transaction_hash))
 
-        return self._call("commit", effect)
+    def _commit(self, vm_uuid: str, token: SecretStr, compose_hash: str, transaction_hash: str) -> str:
+        self._check(vm_uuid)
+        held = self._tokens.get(token.get_secret_value())
+        if held is None or held.expires_at <= self.clock.now() or held.compose_hash != compose_hash:
+            raise TokenDead("the commit token is invalid or expired")
+        del self._tokens[token.get_secret_value()]
+        self.commits.append((token.get_secret_value(), compose_hash, transaction_hash))
+        return self._start(compose_hash)
 
     def operations(self, vm_uuid: str, since: datetime) -> Sequence[Operation]:
         def effect() -> Sequence[Operation]:

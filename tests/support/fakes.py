@@ -126,6 +126,7 @@ class RecordingProposalIntents:
         self.claimed: list[int] = []
         self.rejected: list[int] = []
         self.transaction: SafeTransaction | None = None
+        self.known: set[str] = set()
         self._of = of
         self._taken = taken
 
@@ -139,6 +140,9 @@ class RecordingProposalIntents:
         call = approval_call(self._of.app_contract, self._of.compose_hash, self._of.devices)
         self.transaction = safe_transaction(nonce=nonce, call=call, id=f"stx_{nonce}", scan_from=scan_from)
         return self.transaction
+
+    def knows(self, safe_tx_hash: str) -> bool:
+        return safe_tx_hash in self.known
 
     def intend_rejection(self, nonce: int) -> SafeTransaction:
         self.rejected.append(nonce)

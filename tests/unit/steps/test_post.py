@@ -3,13 +3,13 @@ from functools import partial
 
 import pytest
 
-from service.domain.calls import approval_call
+from service.domain.calls import approval_call, rejection_call
 from service.domain.chain import FactKind
 from service.domain.errors import Nonsense, Refused, Unreachable
 from service.domain.outcomes import ProposalOutcome
 from service.domain.reasons import Reason
 from service.domain.signatures import recover
-from service.domain.snapshots import Proposal, ProposalState, SafeSeen, SafeTransactionState
+from service.domain.snapshots import Proposal, ProposalState, SafeSeen, SafeTransaction, SafeTransactionState
 from service.steps.post import post
 from tests.support.builders import APP, COMPOSE_HASH, DEVICE, OTHER_HASH, SAFE, proposal, safe_transaction
 from tests.support.fake_chain import FakeChain
@@ -65,6 +65,71 @@ def test_the_nonce_another_proposal_claimed_is_left_to_it(run: partial[ProposalO
     run(proposal(), intents=intents)
 
     assert queue.rows[queue.posts[0]].nonce == 2
+
+
+class TestThatTheQueueHasAlready:
+    """The database was restored to a time before it was posted."""
+
+    @pytest.fixture
+    def waiting(self, queue: FakeSafeQueue, chain: FakeChain) -> SafeTransaction:
+        chain.mine(nonce=4)
+        queue.add(safe_transaction(nonce=4, call=approval_call(APP, OTHER_HASH, ())))
+        posted = safe_transaction(nonce=5)
+        queue.add(posted)
+        return posted
+
+    @pytest.mark.fault(
+        "people",
+        "The database is restored to before a proposal was posted",
+        "the very transaction that waits in the queue is taken for it, with its signatures; no second one",
+        "the same step",
+    )
+    def test_it_is_taken_and_not_posted_again(
+        self,
+        run: partial[ProposalOutcome],
+        queue: FakeSafeQueue,
+        intents: RecordingProposalIntents,
+        waiting: SafeTransaction,
+    ) -> None:
+        outcome = run(proposal())
+
+        assert (outcome.state, outcome.transaction_state) == (QUEUED, SafeTransactionState.QUEUED)
+        assert intents.claimed == [waiting.nonce]
+        assert queue.posts == []
+
+    def test_one_that_was_given_up_is_not(
+        self,
+        run: partial[ProposalOutcome],
+        queue: FakeSafeQueue,
+        intents: RecordingProposalIntents,
+        waiting: SafeTransaction,
+    ) -> None:
+        intents.known.add(waiting.safe_tx_hash)
+
+        run(proposal())
+
+        assert [queue.rows[posted].nonce for posted in queue.posts] == [6]
+
+    def test_nor_one_with_another_beside_it(
+        self,
+        run: partial[ProposalOutcome],
+        queue: FakeSafeQueue,
+        waiting: SafeTransaction,
+    ) -> None:
+        queue.add(safe_transaction(nonce=waiting.nonce, call=rejection_call(SAFE)))
+
+        run(proposal())
+
+        assert [queue.rows[posted].nonce for posted in queue.posts] == [6]
+
+    def test_nor_when_another_proposal_holds_its_nonce(
+        self, run: partial[ProposalOutcome], queue: FakeSafeQueue, waiting: SafeTransaction
+    ) -> None:
+        taken = RecordingProposalIntents(proposal(), taken=frozenset({waiting.nonce}))
+
+        run(proposal(), intents=taken)
+
+        assert [queue.rows[posted].nonce for posted in queue.posts] == [6]
 
 
 def test_devices_are_approved_in_one_batch(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
