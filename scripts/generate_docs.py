@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from scripts import flow_docs, settings_docs
+from scripts import fault_docs, flow_docs, settings_docs
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 COMMAND: Final = "python -m scripts.generate_docs"
@@ -37,6 +37,7 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     },
 }
 WHOLE: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/faults.md": lambda: f"<!-- {NOTE} -->\n\n{fault_docs.faults_page()}",
     "docs/reasons.md": lambda: f"<!-- {NOTE} -->\n\n{flow_docs.reasons_page()}",
     ".env.example": lambda: f"# {NOTE}\n{settings_docs.env_example()}",
 }
@@ -52,9 +53,12 @@ def generated(root: Path) -> dict[str, str]:
     """The text that each file should have, by path below ``root``.
 
     Raises:
-        DocsError: a file is missing, or its markers are not those of ``PARTS``.
+        DocsError: a file is missing, its markers are not those of ``PARTS``, or a fault is not marked as it should be.
     """
-    texts = {name: render() for name, render in WHOLE.items()}
+    try:
+        texts = {name: render() for name, render in WHOLE.items()}
+    except fault_docs.FaultMarkError as error:
+        raise DocsError(str(error)) from error
     for name, parts in PARTS.items():
         try:
             texts[name] = _filled(name, (root / name).read_text(), parts)

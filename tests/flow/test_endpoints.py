@@ -87,6 +87,12 @@ def _assert_done_once(stack: Stack, cvm: str, request_id: str) -> None:
 _rotation = itertools.cycle(range(3))
 
 
+@pytest.mark.fault(
+    "chain",
+    "One of three endpoints errs, lags, lies or stalls",
+    "outvoted by the other two",
+    "0.5 s for one that stalls",
+)
 @pytest.mark.parametrize("behaviour", [NoLogs(), Lie(), Stall(), Lag(LAG)], ids=lambda one: type(one).__name__)
 def test_one_of_three_that_fails_misses_nothing_and_decides_nothing(endpoints: Endpoints, behaviour: Behaviour):
     stack, failing = endpoints.stack, endpoints.chain[next(_rotation)]
@@ -105,6 +111,12 @@ def test_one_of_three_that_fails_misses_nothing_and_decides_nothing(endpoints: E
     assert failing.requests
 
 
+@pytest.mark.fault(
+    "chain",
+    "All RPC endpoints are down for ten minutes",
+    "requests wait with `rpc_unreachable`; what happened is read afterwards",
+    "1 to 60 s after they are back",
+)
 def test_all_endpoints_down_for_ten_minutes_lose_nothing(endpoints: Endpoints):
     stack = endpoints.stack
     cvms = stack.world.add_app(cvms=2).cvm_uuids
@@ -127,6 +139,12 @@ def test_all_endpoints_down_for_ten_minutes_lose_nothing(endpoints: Endpoints):
         _assert_done_once(stack, cvm, request_id)
 
 
+@pytest.mark.fault(
+    "chain",
+    "Countersign is down for days",
+    "missed blocks are read in ranges; each request reads the allowlist itself",
+    "the first look",
+)
 def test_what_happened_while_countersign_was_down_for_days_is_found(endpoints: Endpoints):
     stack = endpoints.stack
     cvm = first_cvm(stack.world.add_app())
@@ -163,6 +181,12 @@ def _let_pass(stack: Stack, away: str) -> None:
             connection.execute(f"UPDATE {table} SET {moved}")  # noqa: S608 - our own names
 
 
+@pytest.mark.fault(
+    "chain",
+    "One chain's endpoint takes connections and never answers",
+    "requests on other chains go on",
+    "no delay elsewhere",
+)
 def test_a_chain_that_does_not_answer_delays_nobody_elsewhere(endpoints: Endpoints):
     stack = endpoints.stack
     with _waiting_on_the_broken_chain(stack):

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from sandbox.world import App
 from service.domain.reasons import Reason
 from tests.support.stack import Stack, compose, first_cvm
@@ -16,6 +18,12 @@ def _assert_once(stack: Stack, app: App, cvm: str, compose_hash: str) -> None:
     assert "0x" + stack.world.phala.cvm(cvm)["running_compose_hash"] == compose_hash
 
 
+@pytest.mark.fault(
+    "workers",
+    "One of two workers is killed under load",
+    "the other does the rest, everything once",
+    "15 s, the lease of what was under way, and 1 s of sweep",
+)
 def test_two_workers_one_of_which_dies_do_everything_once(stack: Stack):
     apps = [stack.world.add_app(cvms=4) for _ in range(3)]
     with stack.another_worker() as second:
@@ -30,6 +38,12 @@ def test_two_workers_one_of_which_dies_do_everything_once(stack: Stack):
                 _assert_once(stack, app, cvm, completed["compose_hash"])
 
 
+@pytest.mark.fault(
+    "broker",
+    "Redis is away",
+    "the API takes requests as ever; workers go on when it is back",
+    "until it is back, then 1 s of sweep",
+)
 def test_a_broker_that_is_away_delays_and_loses_nothing(stack: Stack):
     app = stack.world.add_app(cvms=2)
     before, during = app.cvm_uuids
@@ -49,6 +63,12 @@ def test_a_broker_that_is_away_delays_and_loses_nothing(stack: Stack):
     _assert_once(stack, app, during, completed["compose_hash"])
 
 
+@pytest.mark.fault(
+    "database",
+    "PostgreSQL restarts",
+    "connections are made anew; steps that were cut off are taken again; no event is missing",
+    "15 s, the lease of what was under way, and 1 s of sweep",
+)
 def test_a_database_that_restarts_delays_and_loses_nothing(stack: Stack):
     app = stack.world.add_app()
     cvm = first_cvm(app)
@@ -64,6 +84,12 @@ def test_a_database_that_restarts_delays_and_loses_nothing(stack: Stack):
     assert [event["seq"] for event in stack.events(request_id)] == list(range(1, len(names) + 1))
 
 
+@pytest.mark.fault(
+    "chain",
+    "The block of the approval vanishes in a reorg",
+    "back to `proposed` with `reorged`; nothing is committed before it is final again",
+    "the next block",
+)
 def test_an_approval_that_vanishes_in_a_reorg_is_waited_for_again(stack: Stack):
     app = stack.world.add_app()
     cvm = first_cvm(app)
@@ -86,6 +112,12 @@ def test_an_approval_that_vanishes_in_a_reorg_is_waited_for_again(stack: Stack):
     _assert_once(stack, app, cvm, completed["compose_hash"])
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "It is down before the prepare, or while the owners execute",
+    "nothing is prepared until it is back; an execution is seen on chain",
+    "1 s to 10 min after it is back",
+)
 def test_a_safe_service_that_is_down_is_waited_for(stack: Stack):
     app = stack.world.add_app()
     cvm = first_cvm(app)
@@ -101,6 +133,12 @@ def test_a_safe_service_that_is_down_is_waited_for(stack: Stack):
     _assert_once(stack, app, cvm, completed["compose_hash"])
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "It fails or hangs for some Safes",
+    "those wait, others go on",
+    "1 s to 10 min between tries",
+)
 def test_safes_whose_queues_fail_or_hang_delay_no_other(stack: Stack):
     faults: tuple[dict[str, float], ...] = ({"status": 500}, {"status": 404}, {"delay_seconds": HANGING_SECONDS})
     broken, fine = [stack.world.add_app() for _ in faults], stack.world.add_app()
@@ -122,6 +160,12 @@ def test_safes_whose_queues_fail_or_hang_delay_no_other(stack: Stack):
         _assert_once(stack, app, first_cvm(app), completed["compose_hash"])
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "Phala Cloud is down before prepare, commit or track",
+    "the request waits with `phala_unreachable`",
+    "1 to 60 s after it is back, the pause between tries",
+)
 def test_phala_cloud_that_is_down_at_each_step_is_waited_for(stack: Stack):
     app = stack.world.add_app()
     cvm = first_cvm(app)
@@ -145,6 +189,12 @@ def test_phala_cloud_that_is_down_at_each_step_is_waited_for(stack: Stack):
     _assert_once(stack, app, cvm, completed["compose_hash"])
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "It accepts the commit, the answer is lost",
+    "the operation is found and its correlation id adopted",
+    "the same step; else 1 to 60 s between looks",
+)
 def test_a_commit_whose_answer_is_lost_is_found(stack: Stack):
     app = stack.world.add_app()
     cvm = first_cvm(app)
@@ -159,6 +209,12 @@ def test_a_commit_whose_answer_is_lost_is_found(stack: Stack):
     assert completed["commit"]["correlation_id"] == accepted["correlation_id"]
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "465, 467 or 468 after the approval was final: its node lags",
+    "the same commit is sent again within a window",
+    "10 min at most, 1 to 60 s between tries",
+)
 def test_a_phala_cloud_behind_the_chain_is_asked_again(stack: Stack):
     app = stack.world.add_app()
     cvm = first_cvm(app)

@@ -1,5 +1,7 @@
 """Change requests that share an approval, and those that do not."""
 
+import pytest
+
 from service.domain.reasons import Reason
 from tests.support.stack import Stack, compose
 
@@ -59,6 +61,9 @@ def test_cancelling_the_last_one_withdraws_the_proposal(stack: Stack):
     assert stack.proposals(app, request["compose_hash"]) == []
 
 
+@pytest.mark.fault(
+    "people", "Two people change one CVM", "the second fails with `cvm_busy` and the first one's id", "the first step"
+)
 def test_a_second_request_for_a_busy_cvm_fails_and_names_the_first(stack: Stack):
     cvm = stack.world.add_app().cvm_uuids[0]
     first = stack.submit(cvm, compose("busy first"))

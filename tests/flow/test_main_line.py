@@ -1,5 +1,7 @@
 """The main job over real parts, as the people who use it see it."""
 
+import pytest
+
 from sandbox.deployment import WORKSPACE
 from service.domain.reasons import Reason
 from tests.support.stack import Stack, compose, first_cvm
@@ -93,6 +95,7 @@ def test_an_unexpected_approval_route_is_seen(stack: Stack):
     assert completed["execution"]["transaction_hash"] != request["approval"]["safe_tx_hash"]
 
 
+@pytest.mark.fault("people", "Owners execute a rejection", "`rejected`", "the finality of the chain")
 def test_a_rejection_ends_the_request(stack: Stack):
     app = stack.world.add_app()
     request_id = stack.submit(first_cvm(app), compose("rejected"))

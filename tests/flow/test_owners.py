@@ -120,6 +120,12 @@ def test_an_account_makes_the_calls_one_by_one(stack: Stack, owned: Owned):
     completes(stack, request_id, app)
 
 
+@pytest.mark.fault(
+    "people",
+    "Owners approve by another route",
+    "the contract is the truth: seen on chain, committed",
+    "the next block, and finality",
+)
 def test_a_batch_from_another_interface_approves_among_other_calls(stack: Stack):
     app = stack.world.add_app()
     request_id = stack.submit(first_cvm(app), compose("batch"))

@@ -45,6 +45,18 @@ def _in_call(stack: Stack, state: str, app: App) -> bool:
     return True
 
 
+@pytest.mark.fault(
+    "workers",
+    "A worker is killed in each state, within a call where there is one",
+    "another takes the row over and looks what the call did; one proposal, one commit",
+    "15 s, the lease of what was under way, and 1 s of sweep",
+)
+@pytest.mark.fault(
+    "broker",
+    "Redis loses everything and the worker dies, in each state",
+    "the sweep rings again for what is due; one proposal, one commit",
+    "15 s, the lease of what was under way, and 1 s of sweep",
+)
 @pytest.mark.parametrize("fault", ["worker killed", "broker flushed"])
 @pytest.mark.parametrize("state", LIVE_STATES)
 def test_it_completes_with_one_proposal_and_one_commit(stack: Stack, state: str, fault: str):

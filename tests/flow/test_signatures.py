@@ -29,6 +29,12 @@ def _alerts(stack: Stack, request_id: str) -> list[str]:
     return [one["data"]["code"] for one in stack.events(request_id) if one["type"] == "change_request.alert"]
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "It stays down while the owners approve",
+    "approved on chain, seen there, committed",
+    "no delay",
+)
 def test_owners_approve_and_execute_on_chain_while_the_safe_service_is_down(stack: Stack, app: App):
     request_id = stack.submit(first_cvm(app), compose("on chain"))
     stack.wait_for(request_id, "proposed")
@@ -51,6 +57,12 @@ def test_owners_approve_and_execute_on_chain_while_the_safe_service_is_down(stac
     assert _alerts(stack, request_id) == []
 
 
+@pytest.mark.fault(
+    "people",
+    "Another transaction uses our nonce",
+    "the approval is proposed again at the next nonce",
+    "the finality of the chain",
+)
 def test_an_owner_leaves_at_our_nonce_and_the_approval_is_proposed_again(stack: Stack, app: App):
     request_id = stack.submit(first_cvm(app), compose("replaced"))
     stack.wait_for(request_id, "proposed")
@@ -74,6 +86,12 @@ def _before(stack: Stack, safe: str) -> tuple[str, str]:
     return owners[place - 1] if place else "0x" + "0" * 39 + "1", owners[place]
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "An owner deletes our transaction from the queue",
+    "posted again, and told with an alert",
+    "the next look at the queue, 1 min to 4 h",
+)
 def test_what_owners_delete_leaves_no_hole_and_comes_back(stack: Stack):
     app = stack.world.add_app()
     assert app.owner
@@ -102,6 +120,9 @@ def _propose_empty(stack: Stack, safe: str, nonce: int) -> None:
     stack.world.wallet.propose_rejection(empty, OWNERS[0])
 
 
+@pytest.mark.fault(
+    "people", "Owners approve by another route while ours waits", "ours is taken out of the queue", "the next look"
+)
 def test_an_approval_by_another_route_takes_ours_out_of_the_queue(stack: Stack):
     app = stack.world.add_app()
     assert app.owner

@@ -31,6 +31,9 @@ def _refused(environment: dict[str, str], command: str) -> str:
     return lines[0]
 
 
+@pytest.mark.fault(
+    "chain", "An RPC endpoint serves another chain", "no process starts: one line, exit code 2", "at the start"
+)
 @pytest.mark.parametrize("command", ["worker", "watch"])
 def test_an_endpoint_that_answers_another_chain_id(stack: Stack, command: str):
     environment = dict(stack.deployment.environment)

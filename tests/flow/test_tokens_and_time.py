@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+import pytest
 
 from service.domain.reasons import Reason
 from tests.support.stack import Json, Stack, compose, first_cvm
@@ -50,6 +51,12 @@ def test_a_token_is_renewed_by_wish_and_before_it_ends(stack: Stack):
     assert _named(stack, request_id, "expiring") == []
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "The token ends before the owners execute",
+    "renewed by the patch; the approval stands",
+    "the next look",
+)
 def test_an_approval_executed_after_the_token_ended_is_committed_with_a_fresh_one(stack: Stack):
     cvm = first_cvm(stack.world.add_app())
     request_id = stack.submit(cvm, compose("late"))
@@ -68,6 +75,12 @@ def test_an_approval_executed_after_the_token_ended_is_committed_with_a_fresh_on
     assert len(stack.accepted_commits(cvm)) == 1
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "The token ends and nothing can renew it",
+    "`expiring` at 3 days, 1 day, 6 hours; then `expired`",
+    "14 days after its prepare",
+)
 def test_a_token_that_cannot_be_renewed_is_told_of_once_at_each_mark_and_ends_its_request(stack: Stack):
     cvm = first_cvm(stack.world.add_app())
     answer = stack.post(prepared=stack.prepare_elsewhere(cvm, compose("handed in")))

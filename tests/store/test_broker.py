@@ -1,5 +1,6 @@
 """The broker as workers use it, on a real Redis."""
 
+import pytest
 from kombu import Consumer, Message, Queue
 from pydantic import SecretStr
 
@@ -8,6 +9,12 @@ from workers.app import SWEEP_TASK, make_app
 from workers.verbs import Verb
 
 
+@pytest.mark.fault(
+    "broker",
+    "The connection is lost with messages under way",
+    "the worker lives on; the messages find nothing due, or are rung for again",
+    "10 s",
+)
 def test_a_lost_connection_with_messages_under_way_does_not_end_the_worker(redis_url: str):
     """A worker closes its channels after the connection is gone; what they raise then ends it."""
     app = make_app(Settings(redis_url=SecretStr(redis_url)))
@@ -22,6 +29,9 @@ def test_a_lost_connection_with_messages_under_way_does_not_end_the_worker(redis
         channel.close()
 
 
+@pytest.mark.fault(
+    "broker", "A message cannot be acknowledged any more", "it comes again and finds nothing due", "no delay"
+)
 def test_an_acknowledgement_that_comes_after_its_connection_was_lost_is_dropped(redis_url: str):
     app = make_app(Settings(redis_url=SecretStr(redis_url)))
     for _ in range(2):

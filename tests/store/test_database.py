@@ -50,6 +50,12 @@ def test_a_connection_that_lay_idle_is_asked_whether_it_lives(empty_database: Ne
         engine.dispose()
 
 
+@pytest.mark.fault(
+    "database",
+    "A connection is lost in use",
+    "that statement fails, the pool's other connections are made anew",
+    "the next statement",
+)
 def test_when_a_connection_in_use_is_lost_the_others_are_not_used_either(empty_database: NewDatabase):
     with empty_database() as url:
         engine = make_engine(url, idle_seconds=3600)
@@ -87,6 +93,9 @@ def test_a_transaction_is_all_or_nothing(database: Database):
         assert session.get(Heartbeat, "p") is None
 
 
+@pytest.mark.fault(
+    "database", "A process freezes inside a transaction", "PostgreSQL ends its session, its locks are free", "15 s"
+)
 def test_a_process_frozen_inside_a_transaction_loses_its_locks(database: Database, workspace: str):
     """The server ends such a session itself; here the time it gives is made shorter, so as not to wait for it."""
     idle = "idle_in_transaction_session_timeout"
@@ -103,6 +112,9 @@ def test_a_process_frozen_inside_a_transaction_loses_its_locks(database: Databas
     assert ended.value.connection_invalidated, "it does not go back to the pool"
 
 
+@pytest.mark.fault(
+    "database", "A lock is not given back", "who waits for it gives up, and tries again like after any fault", "10 s"
+)
 def test_nobody_waits_for_a_lock_for_ever(database: Database, workspace: str):
     locked = text("SELECT id FROM workspaces FOR UPDATE")
     with database.transaction() as session, database.engine.connect() as waiting:

@@ -157,6 +157,12 @@ class Simulation:
                 session.execute(update(table).where(table.due_at.is_not(None)).values(due_at=table.due_at - nearer))
 
 
+@pytest.mark.fault(
+    "webhooks out",
+    "A receiver is down, overloaded or not there for 72 hours",
+    "everything arrives, the events of a request in order",
+    "14 attempts in 4 days; after an outage all at once",
+)
 @pytest.mark.parametrize("outage", [Say(503), Say(429, b"", {"Retry-After": "3600"}), None])
 def test_a_receiver_that_is_down_for_72_hours_gets_everything_in_order(
     database: Database, poster: HttpPoster, outage: Say | None

@@ -150,6 +150,12 @@ def test_a_refusal_after_a_part_of_the_work_keeps_the_refusal_only(database: Dat
     assert idempotency.once(database, _attempt(workspace), _never).status == 409
 
 
+@pytest.mark.fault(
+    "clients",
+    "The API dies at work on an idempotent request",
+    "nothing is stored, the key is free",
+    "as soon as PostgreSQL sees it gone",
+)
 def test_a_process_that_dies_at_work_gives_the_key_back(database: Database, workspace: str):
     def die(inside: Database) -> Answer:
         with inside.transaction() as session:

@@ -51,6 +51,9 @@ class TestOfACvmThatNobodyHolds:
         heard.hear(database, workspace, **again)
         assert len(heard.requests_of(database)) == len(heard.verdicts(database)) == 1
 
+    @pytest.mark.fault(
+        "webhooks in", "Phala Cloud tells the same many times at once", "stored once, one change request", "no delay"
+    )
     def test_the_same_event_many_times_at_once(self, database: Database, workspace: str):
         together([lambda: heard.hear(database, workspace) for _ in range(6)])
         assert len(heard.requests_of(database)) == 1
@@ -67,6 +70,12 @@ class TestOfACvmThatNobodyHolds:
         assert heard.requests_of(database) == []
         assert heard.verdicts(database) == {"evt_heard": "ignore"}
 
+    @pytest.mark.fault(
+        "webhooks in",
+        "Webhooks arrive in the wrong order",
+        "judged by Phala Cloud's clock: the older one is dead",
+        "no delay",
+    )
     def test_one_that_arrives_after_a_newer_one_ended_is_dead(self, database: Database, workspace: str):
         ended = holder(database, workspace, State.CANCELLED, state_entered_at=LATER)
         with database.transaction() as session:
@@ -108,6 +117,12 @@ class TestOfACvmThatIsHeld:
         assert rows.is_due(database, ChangeRequest, request_id)
         assert heard.verdicts(database) == {"evt_heard": None}
 
+    @pytest.mark.fault(
+        "webhooks in",
+        "The webhook overtakes the answer to our own prepare",
+        "it waits until the answer is applied; no second request",
+        "the end of that step",
+    )
     def test_an_echo_that_arrives_before_our_answer_is_applied(self, database: Database, workspace: str):
         request_id = holder(database, workspace, State.RECEIVED)
         lease = rows.lease(database, ChangeRequest, request_id)
@@ -138,6 +153,9 @@ class TestOfACvmThatIsHeld:
         hearing = intents.heard()
         assert (hearing.prepares, hearing.token) == ((), SecretStr("heard"))
 
+    @pytest.mark.fault(
+        "webhooks in", "A heard token does not open", "left for later, the request goes on", "when the key is back"
+    )
     def test_a_token_that_does_not_open_is_left_for_later(self, database: Database, workspace: str):
         request_id = holder(database, workspace)
         heard.hear(database, workspace)
@@ -174,6 +192,12 @@ class TestWhenTheHolderEnds:
         transitions.apply(stranger, lease, State.PREPARED, ENDED, LATER)
         assert heard.verdicts(database) == {"evt_heard": None}
 
+    @pytest.mark.fault(
+        "webhooks in",
+        "A prepare is heard while its CVM's request ends",
+        "one request ended, one new one, whichever comes first",
+        "no delay",
+    )
     @pytest.mark.parametrize("_", range(5))
     def test_it_is_heard_while_the_holder_ends(self, database: Database, workspace: str, _: int):
         """Whichever comes first: one request ended, one new one, nothing forgotten."""

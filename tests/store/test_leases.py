@@ -1,5 +1,7 @@
 """Who may serve a row: one at a time, by the database's clock, behind a fence."""
 
+from datetime import datetime, timedelta
+
 import pytest
 from sqlalchemy import func, select, update
 
@@ -28,6 +30,9 @@ def _wait(database: Database, lease: Lease, seconds: float = 60.0) -> None:
     transitions.apply(database, lease, State.RECEIVED, outcome, rows.NOW)
 
 
+@pytest.mark.fault(
+    "workers", "Many workers are woken for one row", "one takes it, the others find nothing to do", "no delay"
+)
 def test_of_twenty_workers_one_gets_the_row(database: Database, request_id: str):
     taken = together([lambda: leases.acquire(database, ChangeRequest, request_id)] * 20)
     assert len([lease for lease in taken if lease is not None]) == 1
@@ -36,19 +41,24 @@ def test_of_twenty_workers_one_gets_the_row(database: Database, request_id: str)
 def test_a_held_row_is_not_taken_until_its_lease_is_over(database: Database, request_id: str):
     first = rows.lease(database, ChangeRequest, request_id)
     assert leases.acquire(database, ChangeRequest, request_id) is None
-    rows.shift(database, ChangeRequest, request_id, lease_until=0.5)
+    rows.shift(database, ChangeRequest, request_id, lease_until=5)
     assert leases.acquire(database, ChangeRequest, request_id) is None
     rows.shift(database, ChangeRequest, request_id, lease_until=-0.001)
     second = rows.lease(database, ChangeRequest, request_id)
     assert second.fence == first.fence + 1
 
 
-def test_a_lease_lasts_fifteen_seconds(database: Database, request_id: str):
-    rows.lease(database, ChangeRequest, request_id)
-    row = rows.read(database, ChangeRequest, request_id)
+def clock(database: Database) -> datetime:
     with database.transaction() as session:
-        now = session.scalar(select(func.now()))
-    assert 13 < (row.lease_until - now).total_seconds() <= 15
+        return session.scalars(select(func.clock_timestamp())).one()
+
+
+def test_a_lease_lasts_fifteen_seconds(database: Database, request_id: str):
+    began = clock(database)
+    rows.lease(database, ChangeRequest, request_id)
+    ended = clock(database)
+    lasts = timedelta(seconds=15)
+    assert began + lasts <= rows.read(database, ChangeRequest, request_id).lease_until <= ended + lasts
 
 
 def test_a_row_that_is_not_due_is_not_taken(database: Database, request_id: str):
@@ -98,11 +108,23 @@ class TestFence:
         rows.lease(database, ChangeRequest, request_id)
         return stale
 
+    @pytest.mark.fault(
+        "workers",
+        "A worker freezes past its lease, wakes and is about to call",
+        "its intent is refused, and the call is not made",
+        "no delay",
+    )
     def test_it_cannot_record(self, database: Database, stale: Lease):
         with pytest.raises(LeaseLost):
             transitions.record(database, stale, Facts(cvm_name="late"))
         assert rows.read(database, ChangeRequest, str(stale.row_id)).cvm_name is None
 
+    @pytest.mark.fault(
+        "workers",
+        "A worker freezes past its lease, wakes and writes",
+        "the fence refuses what it writes: the row has another holder",
+        "no delay",
+    )
     @pytest.mark.parametrize("outcome", [Wait(0, Reason.PHALA_BUSY), Advance(State.CANCELLED)])
     def test_it_cannot_apply(self, database: Database, stale: Lease, outcome: Wait | Advance):
         with pytest.raises(LeaseLost):
@@ -171,6 +193,12 @@ class TestDoorbell:
         _wait(database, rows.lease(database, ChangeRequest, request_id))
         assert 55 < (rows.due_in(database, ChangeRequest, request_id) or 0) <= 60
 
+    @pytest.mark.fault(
+        "workers",
+        "Something happens while a worker serves the row",
+        "the row is due again right after",
+        "the end of that step",
+    )
     def test_one_during_the_lease_is_not_lost(self, database: Database, request_id: str):
         lease = rows.lease(database, ChangeRequest, request_id)
         rows.shift(database, ChangeRequest, request_id, due_at=0)
@@ -214,6 +242,7 @@ class TestRinging:
         assert rows.read(database, ChangeRequest, request_id).rung_at is not None
         assert leases.ring_due(database, ChangeRequest, 10) == []
 
+    @pytest.mark.fault("broker", "A message is lost", "the sweep rings again for the same row", "10 s")
     def test_it_rings_again_when_the_ring_was_lost(self, database: Database, request_id: str):
         assert rows.is_due(database, ChangeRequest, request_id)
         rows.shift(database, ChangeRequest, request_id, rung_at=-9)
@@ -221,6 +250,12 @@ class TestRinging:
         rows.shift(database, ChangeRequest, request_id, rung_at=-11)
         assert rows.is_due(database, ChangeRequest, request_id)
 
+    @pytest.mark.fault(
+        "workers",
+        "A worker dies and says nothing",
+        "its row is rung for when its lease is over",
+        "15 s, and 1 s of sweep",
+    )
     def test_it_leaves_held_rows_alone_and_rings_when_the_holder_died(self, database: Database, request_id: str):
         rows.lease(database, ChangeRequest, request_id)
         assert not rows.is_due(database, ChangeRequest, request_id)
@@ -299,6 +334,9 @@ class TestKeeper:
         LeaseKeeper(database)._renew(lease)
         assert rows.read(database, ChangeRequest, request_id).lease_until is None
 
+    @pytest.mark.fault(
+        "workers", "A lease cannot be renewed", "others are renewed all the same; it is tried again", "5 s"
+    )
     def test_one_renewal_that_fails_does_not_end_the_others(self, database: Database, workspace: str):
         row_id = rows.change_request(database, workspace)
         lease = rows.lease(database, ChangeRequest, row_id)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 
+import pytest
 from sqlalchemy import select, text
 
 from service.domain.chain import Block, ChainView, Cursor, Observation
@@ -167,6 +168,12 @@ class Bustle:
                 call()
 
 
+@pytest.mark.fault(
+    "database",
+    "Everybody writes to the same rows at once",
+    "locks are taken in one order: they wait, nobody is in a deadlock",
+    "as long as the transactions before them",
+)
 def test_everything_at_once_ends_without_a_deadlock(database: Database, workspace: str):
     observations.ensure_chains(database, [rows.CHAIN_ID])
     for nonce, compose_hash in enumerate(Bustle.HASHES):

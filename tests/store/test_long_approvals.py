@@ -229,6 +229,12 @@ def test_a_prepare_elsewhere_of_the_same_update_carries_it_over(world: World):
     assert world.all_requests() == [request_id]
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "Phala Cloud is down while a token has to be renewed",
+    "the approval is seen all the same; the renewal is tried again",
+    "1 to 60 s after it is back, the pause between tries",
+)
 def test_while_phala_cloud_is_down_the_approval_is_still_seen(world: World, proposed: str):
     with world.phala_down():
         world.let_pass(proposed, days=15)
@@ -245,6 +251,12 @@ def test_while_phala_cloud_is_down_the_approval_is_still_seen(world: World, prop
     assert world.row(proposed).refresh_attempts == 0
 
 
+@pytest.mark.fault(
+    "people",
+    "Somebody prepares another update of the CVM",
+    "`superseded`; the newer one becomes a request",
+    "the next look",
+)
 def test_a_prepare_elsewhere_of_another_update_takes_its_place(world: World, proposed: str):
     world.clock.advance(minutes=5)
     other = world.prepare_elsewhere(OTHER_PATCH)
@@ -267,6 +279,12 @@ def test_a_wish_for_a_fresh_token_is_served(world: World, proposed: str):
     assert (row.refresh_requested_at, row.token_expires_at) == (None, world.clock.now() + TOKEN_LIFETIME)
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "It prepares, the answer is lost",
+    "the token comes by webhook; it is not prepared again",
+    "the next look",
+)
 def test_an_answer_that_is_lost_is_read_back_by_its_echo(world: World, proposed: str):
     world.clock.advance(days=11)
     world.phala.fail("prepare", Nonsense("cut off", reason=Reason.PHALA_UNREACHABLE), after_effect=True)
@@ -278,6 +296,12 @@ def test_an_answer_that_is_lost_is_read_back_by_its_echo(world: World, proposed:
     world.complete(proposed)
 
 
+@pytest.mark.fault(
+    "workers",
+    "A worker dies between a renewing prepare and its answer",
+    "the token is taken from Phala Cloud's webhook, it is not prepared again",
+    "15 s, and 1 s of sweep",
+)
 def test_a_worker_that_dies_after_the_prepare_loses_nothing(world: World, proposed: str):
     """Its lease ends; another takes the row, hears the echo of the token that was never stored, and goes on."""
     world.clock.advance(days=11)

@@ -200,6 +200,12 @@ def test_when_the_schedule_ends_it_failed(database: Database, delivery_id: str):
     assert due(database, endpoint_of(database, delivery_id)) == []
 
 
+@pytest.mark.fault(
+    "webhooks out",
+    "A receiver answers nonsense",
+    "stored clipped and printable; only 2xx is success",
+    "5 s, 30 s, 2 min, 10 min, ...",
+)
 def test_whatever_the_receiver_says_can_be_stored(database: Database, delivery_id: str):
     attempt = Attempt(rows.NOW, 12, 500, "nul \0 and half a pair \ud83d", Fault.BAD_STATUS)
     record(database, Result(delivery_id, attempt, 5.0))
@@ -208,6 +214,12 @@ def test_whatever_the_receiver_says_can_be_stored(database: Database, delivery_i
     assert stored.detail.startswith("nul ")
 
 
+@pytest.mark.fault(
+    "workers",
+    "A worker that delivers webhooks loses its lease",
+    "its attempt is kept for the record; who took over decides",
+    "no delay",
+)
 def test_a_late_attempt_is_kept_and_changes_nothing(database: Database, delivery_id: str):
     endpoint_id = endpoint_of(database, delivery_id)
     late = rows.lease(database, WebhookEndpoint, endpoint_id)
@@ -259,6 +271,12 @@ class TestOrder:
         assert sent == [row.id for row in order]
         assert [row.seq for row in order] == [1, 2, 1, 2, 3, 4]
 
+    @pytest.mark.fault(
+        "webhooks out",
+        "One event is refused",
+        "the later ones of its request wait for it for a while, others go out",
+        "until it was tried again 3 times, about 3 min",
+    )
     def test_a_failed_one_holds_back_the_later_ones_of_its_request_for_a_while(
         self, database: Database, listening: str
     ):
@@ -314,6 +332,7 @@ class TestDisabling:
             by_url = {row.url: row.id for row in session.scalars(select(WebhookEndpoint))}
         return by_url[URL], by_url[self.OTHER]
 
+    @pytest.mark.fault("webhooks out", "A receiver answers 410", "its endpoint is disabled", "at once")
     def test_a_receiver_that_is_gone_is_told_nothing_more(self, database: Database, pair: tuple[str, str]):
         gone, other = pair
         first, *rest = due(database, gone)
@@ -342,6 +361,12 @@ class TestDisabling:
         assert body["data"]["webhook_endpoint"]["host"] == "receiver.example"
         assert "/hook" not in event.body
 
+    @pytest.mark.fault(
+        "webhooks out",
+        "A receiver fails for days",
+        "its endpoint is disabled, what waits is kept",
+        "5 days unless set otherwise",
+    )
     def test_a_receiver_that_fails_for_days_is_disabled(self, database: Database, pair: tuple[str, str]):
         failing, other = pair
         first, second, third = due(database, failing)

@@ -71,6 +71,7 @@ class TestSubmit:
         row = requests.submit(database, _submission(workspace), rows.NOW)
         assert {column.name for column in ChangeRequest.__table__.columns} <= set(row.__dict__)
 
+    @pytest.mark.fault("clients", "Two clients hand in one token", "one request, the other is refused", "at once")
     def test_a_token_is_taken_once_even_at_one_moment(self, database: Database, workspace: str):
         def submit() -> tuple[str, str | None]:
             try:
@@ -138,6 +139,9 @@ class TestCancel:
                 wished.result()
         assert rows.read(database, ChangeRequest, request_id).cancel_requested_at is None
 
+    @pytest.mark.fault(
+        "people", "Cancel and commit at the same moment", "exactly one: cancelled, or 409 `commit_started`", "at once"
+    )
     def test_of_a_wish_and_an_attempt_exactly_one_wins(self, database: Database, workspace: str):
         for _ in range(10):
             request_id = rows.change_request(database, workspace, State.REGISTERED)

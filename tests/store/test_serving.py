@@ -72,6 +72,12 @@ def parts(database: Database, clock: FixedClock, phala: FakePhala) -> WorkerPart
     )
 
 
+@pytest.mark.fault(
+    "database",
+    "The database refuses an outcome",
+    "the row waits with `internal_error`, the traceback is logged",
+    "1 to 60 s between tries",
+)
 def test_an_outcome_that_cannot_be_stored_waits_and_is_shown(
     database: Database, workspace: str, parts: WorkerParts, phala: FakePhala, caplog: pytest.LogCaptureFixture
 ):
@@ -230,6 +236,12 @@ def _without_the_key(parts: WorkerParts) -> WorkerParts:
     return replace(parts, database=changed)
 
 
+@pytest.mark.fault(
+    "workers",
+    "A worker lacks the key that sealed a token",
+    "the request waits with `secret_unreadable`, nothing is lost",
+    "60 s after the key is back",
+)
 def test_a_token_that_does_not_open_waits_for_the_key_and_says_so(
     database: Database, workspace: str, parts: WorkerParts
 ):
@@ -250,6 +262,12 @@ def test_a_request_whose_token_does_not_open_can_still_be_cancelled(
     assert serve.serve_request(_without_the_key(parts), request_id) is State.CANCELLED
 
 
+@pytest.mark.fault(
+    "webhooks out",
+    "The key that sealed a webhook secret is missing",
+    "the delivery waits, the receiver is not blamed",
+    "60 s after the key is back",
+)
 def test_a_delivery_whose_secret_does_not_open_waits_for_the_key(database: Database, parts: WorkerParts):
     listening = rows.workspace(database, webhooks=[(URL, SecretStr("whsec_c2VjcmV0"))])
     request_id = rows.change_request(database, listening, cancel_requested_at=rows.NOW)

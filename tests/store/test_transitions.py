@@ -98,6 +98,12 @@ class TestEdges:
         assert (row.state, row.version, row.last_event_seq) == ("received", 0, 0)
         assert rows.events(database, request_id) == []
 
+    @pytest.mark.fault(
+        "database",
+        "Writing a state, its event or its delivery fails",
+        "none of the three is stored",
+        "the next try, after 1 s or more",
+    )
     @pytest.mark.parametrize("table", ["events", "webhook_deliveries"])
     def test_a_state_without_its_event_or_delivery_is_not_stored(self, database: Database, table: str):
         workspace = rows.workspace(database, webhooks=[("https://receiver.example/hook", SecretStr("whsec_c2VjcmV0"))])

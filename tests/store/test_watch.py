@@ -104,6 +104,12 @@ def test_a_head_that_is_announced_rings(database: Database):
         wait_until(lambda: bool(bell.rung), "the announced head rings")
 
 
+@pytest.mark.fault(
+    "chain",
+    "The subscription to blocks falls silent",
+    "noticed, and polled instead",
+    "1 min, on slow chains ten usual intervals; then 30 s until it is tried again",
+)
 def test_a_subscription_that_falls_silent_is_replaced_by_polling(database: Database, caplog: pytest.LogCaptureFixture):
     chain = FakeChain()
     with (
@@ -133,6 +139,7 @@ def test_a_chain_that_fails_oddly_is_listened_to_again(database: Database, caplo
     assert "the listener failed" in caplog.text
 
 
+@pytest.mark.fault("workers", "The listener loses its lock", "it or another one leads", "5 s between tries")
 def test_a_leader_whose_lock_is_lost_leads_anew(database: Database, caplog: pytest.LogCaptureFixture):
     chain = FakeChain()
     with _listening(database, {rows.CHAIN_ID: chain}) as bell:

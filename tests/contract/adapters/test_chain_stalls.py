@@ -1,10 +1,10 @@
 """Endpoints that stall, err or ask for a pause: a moment is lost, not the chain, nor other chains' threads."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 import pytest
 
@@ -17,8 +17,11 @@ from tests.support.hostile_rpc import chain_of
 from tests.support.rpc_nodes import APP, DEVICE, HASH, HandClock, Node
 from tests.support.threads import wait_until
 
+T = TypeVar("T")
 Endpoint = Callable[[Request], Behaviour]
-TIMEOUT = 4.0
+TIMEOUT = 60.0
+"""Of one exchange; long beside ``SOON``, so that a call that waits for one that stalls cannot pass for a quick one."""
+SOON = 20.0
 AT = Node().block(100)
 
 
@@ -39,10 +42,10 @@ def stalling(_: Request) -> Behaviour:
     return Stall()
 
 
-def seconds(call: Callable[[], object]) -> float:
-    began = time.monotonic()
-    call()
-    return time.monotonic() - began
+def soon(call: Callable[[], T]) -> T:
+    """What a call gives without waiting for the endpoint that stalls."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result(SOON)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -50,40 +53,39 @@ def test_one_of_three_that_stalls_costs_a_moment_once(place: int):
     endpoints: list[Endpoint] = [Node(logs_at=(95,)), Node(logs_at=(95,))]
     endpoints.insert(place, stalling)
     with served(*endpoints, agreement=2) as (chain, servers):
-        assert seconds(chain.view) < TIMEOUT / 2
-        for read in (chain.view, lambda: chain.facts(91, 100), lambda: chain.allowed(APP, HASH, DEVICE, AT)):
-            assert seconds(read) < TIMEOUT / 2
+        for read in (
+            chain.view,
+            chain.view,
+            lambda: chain.facts(91, 100),
+            lambda: chain.allowed(APP, HASH, DEVICE, AT),
+        ):
+            soon(read)
         assert len(servers[place].requests) == 1  # it is not asked again before that call ended
 
 
 def test_what_decides_is_asked_of_another_endpoint_when_one_takes_long():
     with served(stalling, Node(), Node(), agreement=2) as (chain, _):
-        assert seconds(lambda: chain.allowed(APP, HASH, DEVICE, AT)) < TIMEOUT / 2
+        soon(lambda: chain.allowed(APP, HASH, DEVICE, AT))
 
 
 def test_of_two_endpoints_one_that_stalls_costs_a_moment_once():
     with served(stalling, Node()) as (chain, _):
-        assert seconds(chain.view) < TIMEOUT / 2
-        assert seconds(chain.view) < TIMEOUT / 2
-        assert seconds(lambda: chain.allowed(APP, HASH, DEVICE, AT)) < TIMEOUT / 2
+        soon(chain.view)
+        soon(chain.view)
+        soon(lambda: chain.allowed(APP, HASH, DEVICE, AT))
 
 
 def test_a_chain_that_is_known_to_stall_is_called_by_one_thread_and_the_others_lose_no_time():
-    with served(stalling, timeout=1.2) as (chain, servers), ThreadPoolExecutor(1) as pool:
+    with served(stalling, timeout=3) as (chain, servers), ThreadPoolExecutor(1) as pool:
         with pytest.raises(Unreachable, match="no answer in time"):
             chain.view()
         probe = pool.submit(chain.view)
         wait_until(lambda: len(servers[0].requests) == 2, "one call finds out whether it is back")
-        refusals = [seconds(lambda: refused(chain)) for _ in range(20)]
-        assert refusals[0] < 1
-        assert sum(refusals[1:]) < 0.5
+        for _ in range(20):  # were each to wait for a moment, the call would end first, and one of these be the next
+            with pytest.raises(Unreachable, match="finds out whether they are back"):
+                chain.view()
         assert len(servers[0].requests) == 2
         assert isinstance(probe.exception(timeout=30), Unreachable)
-
-
-def refused(chain: JsonRpcChain) -> None:
-    with pytest.raises(Unreachable, match="finds out whether they are back"):
-        chain.view()
 
 
 def test_a_share_of_the_threads_is_inside_calls_to_one_chain_and_who_comes_above_is_sent_away():
@@ -111,7 +113,7 @@ def test_a_share_of_the_threads_is_inside_calls_to_one_chain_and_who_comes_above
 def test_closing_does_not_wait_for_a_call_that_was_left_behind():
     with served(stalling, Node()) as (chain, _):
         chain.view()
-        assert seconds(chain.close) < TIMEOUT / 2
+        soon(chain.close)
 
 
 def counting(endpoint: Endpoint) -> tuple[Endpoint, list[Request]]:
@@ -222,4 +224,4 @@ def test_many_threads_share_one_adapter():
             return view.head == AT and len(facts) == 1 and chain.allowed(APP, HASH, DEVICE, view.head).both
 
         assert all(pool.map(look, range(40)))
-        wait_until(lambda: seconds(chain.view) < TIMEOUT / 2, "the chain is read quickly")
+        soon(chain.view)

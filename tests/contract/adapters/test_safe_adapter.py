@@ -230,6 +230,12 @@ def test_base_urls_with_and_without_api(real: RealQueueWorld):
             assert queue.get(ours.safe_tx_hash) is not None
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "It takes a proposal, the answer is lost",
+    "the outcome counts as unknown; the next try looks by safeTxHash first",
+    "1 s to 10 min between tries",
+)
 def test_a_lost_answer_to_a_post_leaves_the_outcome_unknown(real: RealQueueWorld):
     ours = real.transaction(0)
     fault = {"method": "POST", "path": "/api/v2/safes/*", "drop": True, "when": "after"}

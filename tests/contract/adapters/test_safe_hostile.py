@@ -96,6 +96,12 @@ def test_one_call_is_one_request_of_the_quota(name: str):
     assert len(asked) == 1
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "429",
+    "nothing more is sent for that chain; the chain is watched as ever",
+    "its `Retry-After`, a day at most",
+)
 @every_call
 def test_after_too_many_requests_nothing_is_sent_until_the_time_is_over(name: str):
     clock, asked = HandClock(), []

@@ -182,6 +182,12 @@ class Changing:
         return self._answers[min(self.asked, len(self._answers)) - 1]
 
 
+@pytest.mark.fault(
+    "webhooks out",
+    "A receiver's name leads inside after it was checked",
+    "the address that was checked is called, no other",
+    "at once",
+)
 def test_an_answer_that_changes_after_the_check_is_of_no_use(listener: Listener):
     """The name is asked for once; what was checked is what is connected to. Nobody listens on the second loopback."""
     resolve = Changing(["127.0.0.2"], ["127.0.0.1"])
@@ -243,6 +249,7 @@ class TestTls:
         assert receiver.requests == []
 
 
+@pytest.mark.fault("webhooks out", "A receiver redirects", "not followed; a failed attempt", "5 s until the next")
 def test_a_redirect_leads_nowhere(listener: Listener):
     elsewhere = {"Location": f"http://127.0.0.1:{listener.port}/"}
     with (

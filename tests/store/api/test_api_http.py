@@ -109,6 +109,12 @@ def api_parts(url: str) -> ApiParts:
     return ApiParts(Database(make_engine(url), rows.sealer()), FixedClock(), {}, WebhookGuard())
 
 
+@pytest.mark.fault(
+    "database",
+    "PostgreSQL is away when a client calls",
+    "503 `unavailable` with `Retry-After`; nothing is half stored",
+    "until it is back",
+)
 def test_without_a_database_requests_may_come_again_later(postgres_url: str):
     with socket.socket() as closed:  # bound, and nobody listens
         closed.bind(("127.0.0.1", 0))

@@ -1,8 +1,5 @@
 """Readiness: what stands still is named, quickly, without asking anybody outside."""
 
-import statistics
-import time
-
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -51,6 +48,12 @@ def test_a_queue_that_went_silent_long_ago_is_not_forgotten(api: Api, database: 
     assert api.nobody.get("/readyz").status_code == 503
 
 
+@pytest.mark.fault(
+    "broker",
+    "A queue has no consumer any more",
+    "`/readyz` answers 503 and names the queue",
+    "60 s without a message, one goes through every 15 s",
+)
 def test_a_round_trip_goes_through_every_queue_in_time_to_find_a_stalled_one_within_90_seconds():
     app = make_app(Settings(redis_url=SecretStr("redis://127.0.0.1:1/0")))
     entries = [entry for entry in app.conf.beat_schedule.values() if entry["task"] == ROUND_TRIP_TASK]
@@ -73,14 +76,3 @@ def test_a_round_trip_goes_through_every_queue_in_time_to_find_a_stalled_one_wit
 )
 def test_only_what_serves_everybody_fails_the_whole(name: str, age: float | None, failed: int, condition: Condition):
     assert judge(name, age, failed).condition is condition
-
-
-def test_the_probe_is_quick(api: Api, database: Database):
-    for verb in Verb:
-        heartbeats.served(database, verb)
-    took = []
-    for _ in range(21):
-        started = time.perf_counter()
-        assert api.nobody.get("/readyz").status_code == 200
-        took.append(time.perf_counter() - started)
-    assert statistics.median(took) < 0.05

@@ -181,6 +181,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.fault("clients", "A client sends any nonsense", "a problem that says what is wrong, never 500", "at once")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(PLACES), value=ANYTHING)
 def test_no_body_makes_the_service_fail(api: Api, place: tuple[str, ...], value: object):

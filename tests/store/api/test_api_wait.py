@@ -126,6 +126,12 @@ def test_looking_alone_is_enough(database: Database, workspaces: dict[str, str])
         waiting.result(timeout=30)
 
 
+@pytest.mark.fault(
+    "database",
+    "The connection that hears of changes is lost",
+    "it is made anew; who waits is told all the same",
+    "1 s between tries",
+)
 def test_a_lost_connection_is_made_again_and_nothing_missed(database: Database, workspaces: dict[str, str]):
     request_id = rows.change_request(database, workspaces["acme"])
     with StateChanges(database, recheck_seconds=NEVER) as changes:

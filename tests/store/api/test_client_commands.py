@@ -118,6 +118,9 @@ def test_a_wait_that_is_over_says_how_to_go_on(command: Command, database: Datab
     assert out.startswith(f"{request_id}  received ")
 
 
+@pytest.mark.fault(
+    "clients", "A waiting command is interrupted", "the request goes on; the command says how to follow it", "at once"
+)
 def test_ctrl_c_leaves_the_request_alone(command: Command, database: Database, workspaces: dict[str, str]):
     request_id = rows.change_request(database, workspaces["acme"], State.RECEIVED)
     with command.start("wait", request_id) as process:

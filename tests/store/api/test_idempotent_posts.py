@@ -40,6 +40,9 @@ def _same(first: httpx.Response, retry: httpx.Response) -> None:
     assert retry.headers["x-request-id"] != first.headers["x-request-id"]
 
 
+@pytest.mark.fault(
+    "clients", "The answer to a submission is lost, the client sends it again", "the first answer, one request", "24 h"
+)
 def test_a_retry_gets_the_first_answer_and_stores_nothing(api: Api):
     first, retry = _submit(api), _submit(api)
     assert first.status_code == 202
@@ -121,6 +124,12 @@ def test_while_the_first_runs_a_retry_is_told_to_come_again(parts: ApiParts, wor
         _same(first.result(20), _submit(api))
 
 
+@pytest.mark.fault(
+    "clients",
+    "A client sends the same many times at once",
+    "one is stored, the others get its answer or 409",
+    "no delay",
+)
 def test_of_many_at_once_one_is_stored(api: Api):
     answers = together([lambda: _submit(api)] * 12)
     stored = [answer for answer in answers if answer.status_code == 202]

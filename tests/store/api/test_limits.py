@@ -40,6 +40,7 @@ class TestRate:
             assert left, answer.headers
             assert 600 - number <= int(left[1]) <= 600
 
+    @pytest.mark.fault("clients", "A client floods the API", "429 with `Retry-After`", "up to a minute")
     def test_a_key_that_used_up_its_minute_is_told_when_to_come_again(self, parts: ApiParts):
         with _limited(parts, ApiLimits(per_minute=5)) as api:
             answers = [api.acme.get(PATH) for _ in range(6)]
@@ -66,6 +67,9 @@ class TestRate:
         assert 20 <= statuses.count(200) <= 22
         assert statuses.count(429) == 30 - statuses.count(200)
 
+    @pytest.mark.fault(
+        "broker", "Redis is away when a client calls", "the API, its limits included, asks PostgreSQL only", "no delay"
+    )
     def test_redis_is_not_asked(self, parts: ApiParts, monkeypatch: pytest.MonkeyPatch):
         """The limits live in the database: where the API answers at all, they hold."""
         monkeypatch.setenv("COUNTERSIGN_REDIS_URL", "redis://127.0.0.1:1/0")

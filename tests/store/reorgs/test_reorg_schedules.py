@@ -51,6 +51,12 @@ def unwatched_heap() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.mark.fault(
+    "chain",
+    "Random reorgs of random depth",
+    "whoever is approved at a final block is committed, nobody else",
+    "the next blocks",
+)
 @pytest.mark.usefixtures("unwatched_heap")
 @pytest.mark.parametrize("seeds", _SEEDS, ids=[f"{seeds[0]}-{seeds[-1]}" for seeds in _SEEDS])
 def test_whoever_is_final_commits_and_nobody_else(

@@ -299,6 +299,12 @@ class TestExecuted:
         assert isinstance(outcome, Advance)
         assert (outcome.to, outcome.reason) == (State.FAILED, Reason.APPROVAL_WITHDRAWN)
 
+    @pytest.mark.fault(
+        "people",
+        "Owners take the approval back before the commit",
+        "`failed` with `approval_withdrawn`",
+        "when that is final",
+    )
     def test_an_approval_taken_away_fails(self, run: partial[Outcome], chain: FakeChain) -> None:
         block, fact = approve(chain)
         chain.mine((FactKind.HASH_REMOVED, COMPOSE_HASH), empty=chain.depth)
@@ -375,6 +381,12 @@ class TestExecuted:
 
         assert run(executed(block, fact)) == NOT_FINAL
 
+    @pytest.mark.fault(
+        "chain",
+        "A node has no state at the final block",
+        "the request waits with `rpc_state_unavailable`",
+        "1 to 60 s between tries",
+    )
     def test_a_node_without_state_at_the_final_block_is_left_to_the_runner(
         self, run: partial[Outcome], chain: FakeChain
     ) -> None:

@@ -133,6 +133,9 @@ class TestEnds:
 
 
 class TestTheAllowlist:
+    @pytest.mark.fault(
+        "chain", "A node is behind the block of the approval", "no commit until it caught up", "5 s between looks"
+    )
     def test_a_final_block_older_than_the_approval_proves_nothing(
         self, run: partial[Outcome], registered: ChangeRequest, chain: FakeChain, phala: FakePhala
     ) -> None:
@@ -153,6 +156,12 @@ class TestTheAllowlist:
         assert_ended(run(registered), State.FAILED, Reason.APPROVAL_WITHDRAWN)
         assert phala.calls == []
 
+    @pytest.mark.fault(
+        "chain",
+        "The hash is taken away just before the commit",
+        "no commit; ends when that is final",
+        "the finality of the chain",
+    )
     def test_not_allowed_at_the_head(
         self, run: partial[Outcome], registered: ChangeRequest, chain: FakeChain, phala: FakePhala
     ) -> None:
@@ -174,6 +183,12 @@ class TestALostAnswer:
         assert run(registered) == committed("op-1", ADOPTED)
         assert len(phala.commits) == 1
 
+    @pytest.mark.fault(
+        "Phala Cloud",
+        "The outcome of a commit is unknown and nothing is listed yet",
+        "the attempt is kept, and looked for again before it is repeated",
+        "1 to 60 s between looks",
+    )
     def test_nothing_found_keeps_the_attempt(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala
     ) -> None:
@@ -181,6 +196,12 @@ class TestALostAnswer:
 
         assert run(registered) == Wait(1.0, Reason.PHALA_UNREACHABLE, "cut off", failed_attempt=True)
 
+    @pytest.mark.fault(
+        "workers",
+        "A worker dies between a commit and its answer",
+        "the operation is found and adopted, no second commit",
+        "15 s, and 1 s of sweep",
+    )
     def test_it_is_found_after_a_restart(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, compose_hash: str
     ) -> None:
@@ -190,6 +211,12 @@ class TestALostAnswer:
         assert run(unanswered(registered)) == committed("op-1", ADOPTED)
         assert len(phala.commits) == 1
 
+    @pytest.mark.fault(
+        "workers",
+        "A worker dies between its intent and the commit",
+        "nothing is found, the commit is sent under the stored attempt",
+        "15 s, and 1 s of sweep",
+    )
     def test_an_attempt_that_never_arrived_goes_on_under_its_name(
         self, run: partial[Outcome], registered: ChangeRequest, intents: RecordingRequestIntents
     ) -> None:
@@ -302,6 +329,12 @@ class TestLag:
         assert outcome.seconds == 10.0
         assert outcome.facts["commit_refused_since"] == NOW
 
+    @pytest.mark.fault(
+        "Phala Cloud",
+        "Its node lags for longer",
+        "`already-registered` is sent once instead of the transaction",
+        "10 min",
+    )
     def test_after_the_window_the_sentinel_is_tried_once(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
     ) -> None:
@@ -310,6 +343,9 @@ class TestLag:
         assert run(replace(registered, commit_refused_since=NOW)) == committed("op-1")
         assert phala.commits[0][2] == ALREADY_REGISTERED
 
+    @pytest.mark.fault(
+        "Phala Cloud", "It refuses that too", "`failed` with `commit_refused` and Phala Cloud's words", "the same step"
+    )
     def test_a_refusal_of_the_sentinel_ends_it(
         self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
     ) -> None:
@@ -320,6 +356,12 @@ class TestLag:
 
 
 class TestOtherAnswers:
+    @pytest.mark.fault(
+        "Phala Cloud",
+        "409: another operation of the CVM runs",
+        "the request waits with `phala_busy`",
+        "1 to 60 s between tries",
+    )
     def test_busy_is_waited_for(self, run: partial[Outcome], registered: ChangeRequest, phala: FakePhala) -> None:
         phala.fail("commit", Busy("another operation runs"))
 

@@ -38,6 +38,12 @@ def run(
     )
 
 
+@pytest.mark.fault(
+    "people",
+    "Somebody clicked the commit link",
+    "the operation is found and adopted, no second commit",
+    "the same step",
+)
 def test_a_person_who_clicked_the_link_is_found(
     run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, compose_hash: str
 ) -> None:
@@ -47,6 +53,12 @@ def test_a_person_who_clicked_the_link_is_found(
     assert run(registered) == committed("op-1", ADOPTED)
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "466: the token is dead, the patch is there",
+    "prepared again, same hash, committed: the approval stands",
+    "the same step",
+)
 def test_the_same_patch_gives_a_fresh_one(
     run: partial[Outcome],
     registered: ChangeRequest,
@@ -92,6 +104,12 @@ def test_a_missing_one_is_renewed(run: partial[Outcome], registered: ChangeReque
     assert outcome.to is State.COMMITTED
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "Prepared again, the hash is another",
+    "`failed` with `compose_drift`, nothing is committed",
+    "the same step",
+)
 def test_another_hash_is_drift(run: partial[Outcome], registered: ChangeRequest, phala: FakePhala) -> None:
     phala.fail("commit", TokenDead("466"))
     phala.hash_salt = "a new server-side default"
@@ -100,6 +118,9 @@ def test_another_hash_is_drift(run: partial[Outcome], registered: ChangeRequest,
     assert phala.commits == []
 
 
+@pytest.mark.fault(
+    "Phala Cloud", "466: the token is dead, without a patch", "`failed` with `token_refused`", "the same step"
+)
 def test_without_a_patch_it_is_refused(run: partial[Outcome], registered: ChangeRequest, phala: FakePhala) -> None:
     phala.fail("commit", TokenDead("466"))
 
@@ -128,6 +149,12 @@ def test_a_fresh_one_whose_answer_was_lost_is_found(
     assert outcome.facts["correlation_id"] == "op-1"
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "466 after an unanswered commit",
+    "first looked for: the token may be spent by that very commit",
+    "60 s",
+)
 def test_an_unanswered_attempt_may_have_spent_it(
     run: partial[Outcome], registered: ChangeRequest, phala: FakePhala, clock: FixedClock
 ) -> None:

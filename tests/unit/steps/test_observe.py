@@ -179,6 +179,9 @@ class TestReorgs:
         assert seen.orphaned == (old,)
         assert seen.facts == (new,)
 
+    @pytest.mark.fault(
+        "chain", "A node keeps logs back", "an empty answer is no evidence: the blocks are read again", "the next look"
+    )
     def test_absence_from_the_logs_proves_nothing(self, chain: FakeChain) -> None:
         cursor = cursor_at(chain, chain.view().final.number)
         fact = approve(chain)

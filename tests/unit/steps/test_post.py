@@ -74,6 +74,9 @@ def test_devices_are_approved_in_one_batch(run: partial[ProposalOutcome], queue:
     assert queue.rows[queue.posts[0]].data == approval_call(APP, COMPOSE_HASH, (DEVICE,)).data
 
 
+@pytest.mark.fault(
+    "people", "The service's key becomes an owner of the Safe", "it signs nothing; the proposal fails", "the same step"
+)
 def test_a_key_that_became_an_owner_signs_nothing(
     run: partial[ProposalOutcome], queue: FakeSafeQueue, chain: FakeChain, signer: FakeSigner
 ) -> None:
@@ -114,6 +117,12 @@ def test_what_is_allowed_already_asks_nobody_for_a_signature(
     assert run(replaced).state is QUEUED
 
 
+@pytest.mark.fault(
+    "workers",
+    "A worker dies between its nonce and the proposal",
+    "the very transaction that was stored is posted",
+    "15 s, and 1 s of sweep",
+)
 def test_a_claimed_transaction_that_never_arrived_is_posted(
     run: partial[ProposalOutcome], queue: FakeSafeQueue, intents: RecordingProposalIntents
 ) -> None:
@@ -155,6 +164,12 @@ def test_a_spent_transaction_is_followed_by_another(
     assert intents.claimed == [1]
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "A stored transaction is not what it should be",
+    "nothing is signed, the proposal fails",
+    "the same step",
+)
 @pytest.mark.parametrize(
     "forged",
     [
@@ -193,6 +208,12 @@ def test_a_refusal_fails_with_the_services_words(run: partial[ProposalOutcome], 
     assert "not an owner or delegate" in outcome.detail
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "The nonce is used between the look and the proposal",
+    "the next free nonce is claimed",
+    "the same step",
+)
 def test_a_refusal_because_the_nonce_was_used_just_now_takes_the_next(
     chain: FakeChain, run: partial[ProposalOutcome]
 ) -> None:

@@ -286,6 +286,12 @@ def test_a_permitted_change_that_never_arrived_is_sent_again(
     assert intents.all_facts["prepare_attempted_at"] == NOW
 
 
+@pytest.mark.fault(
+    "workers",
+    "A worker dies between the first prepare and its answer",
+    "prepared again: the same hash, a fresh token, the lost one is dead",
+    "15 s, and 1 s of sweep",
+)
 def test_a_prepare_whose_answer_was_lost_is_read_back_by_preparing_again(run: Run, phala: FakePhala) -> None:
     phala.fail("prepare", Nonsense("cut off", reason=Reason.PHALA_UNREACHABLE), after_effect=True)
     with pytest.raises(Nonsense):

@@ -58,6 +58,12 @@ class TestConfirmations:
 
         assert list(told.signatures or ()) == [owners[0].address, owners[2].address]
 
+    @pytest.mark.fault(
+        "Safe Transaction Service",
+        "It shows a signature that is not the owner's",
+        "not counted; one alert",
+        "the same look",
+    )
     def test_a_signature_that_is_not_the_owners_alerts_once(
         self, look: partial[ProposalOutcome], queue: FakeSafeQueue, owners: Owners, signer: FakeSigner
     ) -> None:

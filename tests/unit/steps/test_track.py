@@ -121,6 +121,7 @@ def test_another_operation_is_not_ours(run: partial[Outcome], phala: FakePhala) 
     assert isinstance(run(committed(correlation_id="op-2")), Wait)
 
 
+@pytest.mark.fault("Phala Cloud", "The operation fails", "`failed` with `operation_failed`", "the next look, 5 to 15 s")
 def test_a_failed_operation_fails(run: partial[Outcome], phala: FakePhala) -> None:
     operation(phala, OperationStatus.FAILED, "image pull failed")
 
@@ -145,6 +146,9 @@ def test_another_attested_hash_after_the_operation_fails_when_it_persists(
     assert_failed(run(committed(other_hash_since=NOW)), Reason.OTHER_HASH_RUNNING)
 
 
+@pytest.mark.fault(
+    "Phala Cloud", "An attestation is stale after the update", "another hash is believed only when it persists", "30 s"
+)
 def test_a_stale_attestation_fails_no_good_update(run: partial[Outcome], phala: FakePhala, clock: FixedClock) -> None:
     operation(phala, OperationStatus.COMPLETED)
     phala.runs = Running(OTHER_HASH, COMPOSE_HASH, "running")
@@ -186,6 +190,12 @@ def test_another_attested_hash_without_a_listed_operation_is_waited_over(
     assert isinstance(run(committed()), Wait)
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "The CVM never runs the approved hash",
+    "`failed` with `not_running_in_time`",
+    "60 min unless the workspace says otherwise",
+)
 def test_the_deadline_of_the_workspace(run: partial[Outcome], phala: FakePhala, clock: FixedClock) -> None:
     operation(phala, OperationStatus.IN_PROGRESS)
     request = committed(workspace=workspace(run_deadline_seconds=60))
@@ -216,6 +226,12 @@ def test_a_change_applied_at_once_completes_with_its_operation(run: partial[Outc
     assert "running" not in phala.calls
 
 
+@pytest.mark.fault(
+    "Phala Cloud",
+    "It says nothing about what runs",
+    "silence is no failure: looked for until it answers or the request's deadline",
+    "the request's deadline, 30 days unless set",
+)
 def test_silence_is_no_failure(run: partial[Outcome], phala: FakePhala, clock: FixedClock) -> None:
     clock.advance(hours=2)
     phala.fail("operations", Unreachable("timeout", reason=Reason.PHALA_UNREACHABLE))

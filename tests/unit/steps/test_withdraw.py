@@ -93,6 +93,12 @@ def test_one_approved_on_chain_is_rejected(
     assert run(withdrawing()) == REJECTED
 
 
+@pytest.mark.fault(
+    "Safe Transaction Service",
+    "It deletes, the answer is lost",
+    "found done, no rejection is proposed",
+    "the same step",
+)
 def test_a_deletion_whose_answer_is_lost_is_found_done(run: partial[ProposalOutcome], queue: FakeSafeQueue) -> None:
     queue.fail("delete", Nonsense("cut off", reason=Reason.SAFE_SERVICE_UNREACHABLE), after_effect=True)
 
