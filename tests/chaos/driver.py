@@ -16,6 +16,7 @@ ENDED: Final = frozenset({"completed", "rejected", "expired", "superseded", "can
 _PAUSE_SECONDS: Final = 0.5
 _TRIES: Final = 400
 _PAGE: Final = 100
+_LATER: Final = frozenset({429, 502, 503, 504})
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ class Driver:
                 answer = httpx.request(
                     method, f"{self.base_url}{path}", headers=headers, content=content, timeout=10
                 )  # a connection each: none is left over from before a fault
-                if answer.status_code < 500 and answer.status_code != 429 and _is_whole(answer):
+                if answer.status_code not in _LATER and _is_whole(answer) and not _is_at_work(answer):
                     return answer
             except httpx.HTTPError:
                 if left == 1:
@@ -98,6 +99,11 @@ class Driver:
             self.repeated += 1
             time.sleep(_PAUSE_SECONDS)
         raise httpx.HTTPError(f"{method} {path}: no answer that means something")
+
+
+def _is_at_work(answer: httpx.Response) -> bool:
+    """Whether the first call under this key is not answered yet."""
+    return answer.status_code == 409 and str(answer.json().get("type", "")).endswith("idempotency_in_progress")
 
 
 def _is_whole(answer: httpx.Response) -> bool:

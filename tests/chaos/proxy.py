@@ -133,6 +133,10 @@ class Proxy:
         if isinstance(behaviour, Cut):
             self.break_connections()
 
+    def pass_on(self) -> None:
+        """Be well again."""
+        self.behave(Pass())
+
     def listen_in(self, tap: Tap | None) -> None:
         """Have a tap told of each event; ``None`` takes it away."""
         self._tap = tap

@@ -1,20 +1,23 @@
 """A whole Countersign in processes, a proxy in front of each thing it depends on, and somebody who starts again what ends."""
 
 import threading
-from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 import psutil
 import psycopg
 
 from sandbox.deployment import Deployment, webhook_secret
+from sandbox.polling import wait_for
 from sandbox.processes import ManagedProcess, ProcessError, ProcessGroup
 from sandbox.receiver import Receiver
-from sandbox.world import World
-from tests.chaos.proxy import Pass, Protocol, Proxy
+from sandbox.world import App, World
+from tests.chaos.proxy import Protocol, Proxy
 from tests.support.stack import Stack
 
 WORKERS: Final = ("worker", "worker-2")
@@ -28,6 +31,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
     "safe_service": "http",
     "phala": "http",
     "receiver": "http",
+    "api": "http",
 }
 _SETTINGS: Final = {
     "COUNTERSIGN_HTTP_TIMEOUT_SECONDS": "4",
@@ -36,13 +40,15 @@ _SETTINGS: Final = {
     "COUNTERSIGN_OBSERVE_SECONDS": "2",
 }
 _LOOK_SECONDS: Final = 0.25
+_SERVER_SECONDS: Final = 20.0
 
 
 class Site:
     """World, deployment, proxies, receiver.
 
     Attributes:
-        proxies: by the dependency in front of which they stand.
+        proxies: by the dependency in front of which they stand; ``api`` stands in front of ours.
+        apps: those that were added.
         exits: (process, code, last lines) of processes that ended though nobody asked them to.
     """
 
@@ -50,6 +56,7 @@ class Site:
         """Take an empty directory, how many apps have a Safe of their own, and other settings."""
         self.directory = directory
         self.proxies: dict[str, Proxy] = {}
+        self.apps: list[App] = []
         self.exits: list[tuple[str, int, str]] = []
         self._more_safes = more_safes
         self._settings = {**_SETTINGS, **(settings or {})}
@@ -96,10 +103,20 @@ class Site:
             )
         )
         self.stack = Stack(self.world, self.deployment, self.receiver)
+        self.api_url = self._through("api", self.deployment.url)
         for name in WORKERS[1:]:
             self.deployment.start_process(KINDS[name], called=name)
         self.database = psycopg.connect(self.dsn, autocommit=True)
         self._supervisor.start()
+
+    @property
+    def cvms(self) -> list[str]:
+        """Those of the apps that were added."""
+        return [cvm for app in self.apps for cvm in app.cvm_uuids]
+
+    def add_apps(self, count: int, cvms: int) -> None:
+        """More apps, each with so many CVMs."""
+        self.apps += [self.world.add_app(cvms=cvms) for _ in range(count)]
 
     @property
     def dsn(self) -> str:
@@ -174,14 +191,42 @@ class Site:
             self.database = psycopg.connect(self.dsn, autocommit=True)
             return self.database.execute(query, values).fetchall()  # type: ignore[call-overload]  # likewise
 
+    def start_server(self, name: str) -> None:
+        """Start ``postgres`` or ``redis`` again, once what is left of the former one is gone.
+
+        Raises:
+            ProcessError: it does not start.
+        """
+        process = self.process(name)
+
+        def starts() -> bool:
+            try:
+                process.start()
+            except ProcessError as error:
+                refused.append(str(error))
+                return False
+            return True
+
+        refused: list[str] = []
+        if not wait_for(starts, _SERVER_SECONDS, every=0.2):
+            raise ProcessError(refused[-1])
+
+    def keep_busy(self, cvm: str, seconds: float) -> None:
+        """Another operation runs on a CVM, unless one runs already."""
+        try:
+            self.world.phala.hold(cvm, seconds)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != HTTPStatus.CONFLICT:
+                raise
+
     def heal(self) -> None:
         """No more faults: proxies pass, processes run, servers run, the world behaves."""
         for proxy in self.proxies.values():
-            proxy.behave(Pass())
+            proxy.pass_on()
         for name in ("postgres", "redis"):
-            if not self.process(name).running:
-                self.process(name).start()
             self.process(name).resume()
+            if not self.process(name).running:
+                self.start_server(name)
         for name in KINDS:
             self.process(name).resume()
             self.bring_back(name)
@@ -194,6 +239,16 @@ class Site:
         """Whether every process runs."""
         return all(self.process(name).running for name in KINDS)
 
+    def at_work(self) -> tuple[int, int, int]:
+        """How many requests, proposals and deliveries are not at their end."""
+        query = """
+            SELECT (SELECT count(*) FROM change_requests WHERE due_at IS NOT NULL),
+                   (SELECT count(*) FROM proposals WHERE due_at IS NOT NULL),
+                   (SELECT count(*) FROM webhook_deliveries WHERE state = 'pending')
+        """
+        ((requests, served, pending),) = self.rows(query)
+        return requests, served, pending
+
     def hurry(self) -> None:
         """Shift what waits for longer than a moment to now, as if that time had passed."""
         for table in ("change_requests", "proposals", "webhook_endpoints", "webhook_deliveries"):
@@ -204,6 +259,3 @@ class Site:
         """Change rows, past the proxy."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(statement, values)  # type: ignore[call-overload]  # our own texts
-
-
-Look = Callable[[], bool]
