@@ -75,7 +75,7 @@ LANES: Final[Sequence[Mapping[str, Mapping[str, Kind]]]] = (
 )
 """What breaks at the same time as what: of a lane one at a time."""
 
-_GAP_SECONDS: Final = (0.5, 2.5)
+_GAP_SECONDS: Final = (1.0, 6.0)
 _WEIGHTS: Final = {"worker": 3, "worker-2": 3, "phala": 2, "postgres": 2}
 
 
