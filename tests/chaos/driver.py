@@ -1,4 +1,4 @@
-"""The load: change requests over the API of any deployment, by its address and a key, whatever happens to the answers."""
+"""The load: change requests over the API of any deployment, whatever happens to the answers."""
 
 import json
 import threading

@@ -81,7 +81,7 @@ _WEIGHTS: Final = {"worker": 3, "worker-2": 3, "phala": 2, "postgres": 2}
 
 def plan(seed: int, count: int) -> list[Fault]:
     """So many faults, in the order in which they begin."""
-    chance = random.Random(seed)  # noqa: S311 - to be replayed
+    chance = random.Random(seed)
     free = [0.0] * len(LANES)
     faults = []
     for _ in range(count):

@@ -3,6 +3,7 @@
 ``AT_REST`` are those that hold once nothing is due any more, ``ALWAYS`` hold at every moment.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -43,7 +44,9 @@ def one_live_proposal_per_identity(connection: Connection) -> list[str]:
         SELECT app_contract, compose_hash, count(*) FROM proposals WHERE state = ANY(%s)
          GROUP BY workspace_id, chain_id, app_contract, compose_hash, devices HAVING count(*) > 1
     """
-    return [f"{n} live proposals of {hash_} at {app}" for app, hash_, n in _rows(connection, query, _values(LIVE_PROPOSAL))]
+    return [
+        f"{n} live proposals of {hash_} at {app}" for app, hash_, n in _rows(connection, query, _values(LIVE_PROPOSAL))
+    ]
 
 
 def one_live_approval_per_nonce(connection: Connection) -> list[str]:
@@ -79,7 +82,7 @@ def no_state_without_its_event(connection: Connection) -> list[str]:
     found = []
     for id_, state, told in _rows(connection, query):
         way = [State(one) for one in told or ()]
-        edges = zip(way, way[1:], strict=False)
+        edges = itertools.pairwise(way)
         if not way or way[0] is not State.RECEIVED or way[-1] != state or not all(may_follow(*edge) for edge in edges):
             found.append(f"{id_} is {state}, its events tell {' '.join(way) or 'nothing'}")
     return found
@@ -98,7 +101,8 @@ def no_event_without_its_delivery(connection: Connection) -> list[str]:
 def no_token_where_none_is_needed(connection: Connection) -> list[str]:
     """A commit token is kept by live requests before their commit and by heard prepares not decided, by nobody else."""
     query = """
-        SELECT id FROM change_requests WHERE commit_token_sealed IS NOT NULL AND (state = ANY(%s) OR state = 'committed')
+        SELECT id FROM change_requests
+         WHERE commit_token_sealed IS NOT NULL AND (state = ANY(%s) OR state = 'committed')
         UNION ALL SELECT id FROM inbound_events WHERE token_sealed IS NOT NULL AND verdict IS NOT NULL
     """
     return [f"{id_} still keeps a token" for (id_,) in _rows(connection, query, _values(TERMINAL))]
@@ -151,7 +155,8 @@ def every_request_ended(connection: Connection) -> list[str]:
 def every_event_was_delivered(connection: Connection) -> list[str]:
     """Every delivery to an active endpoint was answered with success."""
     query = """
-        SELECT d.event_id, d.state, d.attempts FROM webhook_deliveries d JOIN webhook_endpoints p ON p.id = d.endpoint_id
+        SELECT d.event_id, d.state, d.attempts FROM webhook_deliveries d
+          JOIN webhook_endpoints p ON p.id = d.endpoint_id
          WHERE p.state = 'active' AND d.state <> 'delivered'
     """
     return [f"{event} is {state} after {n} attempts" for event, state, n in _rows(connection, query)]
@@ -160,7 +165,9 @@ def every_event_was_delivered(connection: Connection) -> list[str]:
 def every_proposal_ended(connection: Connection) -> list[str]:
     """No proposal is served any more."""
     query = "SELECT id, state, detail FROM proposals WHERE due_at IS NOT NULL"
-    return [f"{id_} is {state}, still due: {detail or ''}".rstrip(": ") for id_, state, detail in _rows(connection, query)]
+    return [
+        f"{id_} is {state}, still due: {detail or ''}".rstrip(": ") for id_, state, detail in _rows(connection, query)
+    ]
 
 
 ALWAYS: Final[tuple[Invariant, ...]] = (

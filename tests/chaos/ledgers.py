@@ -1,4 +1,4 @@
-"""What must hold in the outside world: by the ledgers of the sandbox, the chain, the receiver, and what was written down."""
+"""What must hold in the outside world: by the sandbox's ledgers, the chain, the receiver, and what was written down."""
 
 import re
 from collections import Counter
@@ -16,6 +16,17 @@ from tests.support import leaks
 
 Json = dict[str, Any]
 FINALITY_BLOCKS: Final = 2
+_COLUMNS: Final = (
+    "id",
+    "state",
+    "vm_uuid",
+    "compose_hash",
+    "app_contract",
+    "device_id",
+    "evidence_block_number",
+    "commit_attempted_at",
+    "updated_at",
+)
 _LIKE_A_TOKEN: Final = re.compile(rb"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
@@ -156,11 +167,8 @@ def gather(site: Site, heads: tuple[tuple[float, int], ...], tokens: frozenset[s
         heads: (time, head) as they were seen.
         tokens: as they were seen on the wire.
     """
-    columns = (
-        "id, state, vm_uuid, compose_hash, app_contract, device_id, evidence_block_number, commit_attempted_at, updated_at"
-    )
-    names = columns.split(", ")
-    requests = [dict(zip(names, row, strict=True)) for row in site.rows(f"SELECT {columns} FROM change_requests")]  # noqa: S608 - own names
+    columns = ", ".join(_COLUMNS)
+    requests = [dict(zip(_COLUMNS, row, strict=True)) for row in site.rows(f"SELECT {columns} FROM change_requests")]
     executed, waiting = _approvals(site, requests)
     cvms = {str(one["vm_uuid"]) for one in requests if one["state"] == "completed"}
     return Outside(
@@ -178,9 +186,7 @@ def gather(site: Site, heads: tuple[tuple[float, int], ...], tokens: frozenset[s
     )
 
 
-def _approvals(
-    site: Site, requests: Sequence[Json]
-) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+def _approvals(site: Site, requests: Sequence[Json]) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
     """(app, hash) of what the Safes executed, and of what waits in their queues."""
     hashes = {str(one["compose_hash"]) for one in requests if one["compose_hash"]}
     hash_of = {"0x" + add_compose_hash(compose_hash).hex(): compose_hash for compose_hash in hashes}
@@ -200,7 +206,9 @@ def _approvals(
 
 def _queue(site: Site, safe: str) -> Iterator[Json]:
     """Every transaction of a Safe that its Transaction Service knows, executed or not."""
-    url: str | None = f"{site.world.safe_service_url}/api/v2/safes/{safe}/multisig-transactions/?limit=100&trusted=false"
+    url: str | None = (
+        f"{site.world.safe_service_url}/api/v2/safes/{safe}/multisig-transactions/?limit=100&trusted=false"
+    )
     while url:
         page = httpx.get(url, timeout=30).raise_for_status().json()
         yield from page["results"]
@@ -220,7 +228,7 @@ def _allowed(site: Site, app: str, compose_hash: str, device: str, block: int) -
 
 def _written(site: Site) -> dict[str, bytes]:
     with redis.Redis.from_url(site.deployment.redis_url) as broker:
-        kept = {f"broker {key!r}": broker.dump(key) or b"" for key in broker.keys()}
+        kept = {f"broker {key!r}": broker.dump(key) or b"" for key in broker}
     return {
         **{path.name: path.read_bytes() for path in site.deployment.logs},
         **leaks.tables(site.dsn),

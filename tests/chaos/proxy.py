@@ -93,7 +93,7 @@ class Proxy:
         self._changed = threading.Condition()
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
-        self._chance = random.Random(self.port)  # noqa: S311 - no secret
+        self._chance = random.Random(self.port)
 
     def start(self) -> Self:
         """Listen."""

@@ -1,8 +1,8 @@
-"""A whole Countersign in processes, a proxy in front of each thing it depends on, and somebody who starts again what ends."""
+"""A whole Countersign in processes, a proxy in front of each thing it depends on, and a supervisor."""
 
 import threading
-from http import HTTPStatus
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -253,7 +253,7 @@ class Site:
         """Shift what waits for longer than a moment to now, as if that time had passed."""
         for table in ("change_requests", "proposals", "webhook_endpoints", "webhook_deliveries"):
             condition = "state = 'pending'" if table == "webhook_deliveries" else "lease_until IS NULL"
-            self.execute(f"UPDATE {table} SET due_at = now() WHERE due_at > now() + interval '3 s' AND {condition}")  # noqa: S608 - own names
+            self.execute(f"UPDATE {table} SET due_at = now() WHERE due_at > now() + interval '3 s' AND {condition}")
 
     def execute(self, statement: str, *values: Any) -> None:
         """Change rows, past the proxy."""

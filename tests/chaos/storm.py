@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 import psycopg
@@ -28,6 +28,8 @@ REFUSED_APPS_OF_100: Final = 5
 _HURRY_EVERY_SECONDS: Final = 3.0
 _CONVERGE_SECONDS: Final = 300.0
 _HEAD_EVERY_SECONDS: Final = 0.2
+_REFUSED_TO_START: Final = {2, -1}
+"""As they should, while what they need is away: they are started again."""
 _TOKEN: Final = re.compile(rb"commit_token.{1,40}?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 
 Say = Callable[[str], None]
@@ -38,6 +40,7 @@ class Storm:
     """What one run of it did.
 
     Attributes:
+        taken: how many requests were accepted.
         faults: those of the plan that were brought about.
         failed_faults: those that could not be, and why.
         states: how many requests ended how.
@@ -46,6 +49,7 @@ class Storm:
     """
 
     seed: int
+    taken: int = 0
     faults: list[Fault] = field(default_factory=list)
     failed_faults: list[str] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
@@ -64,7 +68,7 @@ class Watcher:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher")
 
-    def __enter__(self) -> "Watcher":
+    def __enter__(self) -> Self:
         self._site.proxies["phala"].listen_in(self._hear)
         self._thread.start()
         return self
@@ -96,7 +100,7 @@ def weather(site: Site, seed: int, requests: int, faults: int, say: Say) -> Stor
     """
     storm = Storm(seed)
     driver = Driver(site.api_url, site.deployment.api_key)
-    chance = random.Random(seed)  # noqa: S311 - to be replayed
+    chance = random.Random(seed)
     planned = plan(seed, faults)
     lasts = max((fault.at + fault.seconds for fault in planned), default=0.0)
     say(f"{requests} requests, {faults} faults over {lasts:.0f} s")
@@ -120,9 +124,13 @@ def weather(site: Site, seed: int, requests: int, faults: int, say: Say) -> Stor
         time_of_all = time.monotonic() - began
         storm.violations = invariants.check(site.dsn)
         storm.violations |= ledgers.check(ledgers.gather(site, tuple(watcher.heads), frozenset(watcher.tokens)))
-    missing = requests - len(driver.submitted)
-    if missing:
-        storm.violations["every_request_was_taken"] = driver.refused or [f"{missing} were not"]
+    storm.taken = len(driver.submitted)
+    missing = requests - storm.taken
+    storm.violations["every_request_was_taken"] = driver.refused or [f"{missing} were not"] * bool(missing)
+    ended = [one for one in site.exits if one[1] not in _REFUSED_TO_START]
+    storm.violations["processes_end_only_when_told"] = [
+        f"{name} ended with {code}: {said}" for name, code, said in ended
+    ]
     storm.figures = {
         "seconds": round(time_of_all),
         "converged_after_seconds": round(converged, 1),

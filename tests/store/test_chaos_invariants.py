@@ -33,14 +33,16 @@ _WAY = {
 _ANOTHER = "INSERT INTO {table} SELECT (jsonb_populate_record(t, '{changes}')).* FROM {table} t LIMIT 1"
 _DELIVERED = "UPDATE webhook_deliveries SET state = 'delivered', due_at = NULL"
 _LIVE = "UPDATE change_requests SET state = 'prepared', due_at = now()"
+_LIVE_PROPOSAL = "UPDATE proposals SET state = 'posting', due_at = now();"
+_LIVE_APPROVAL = "UPDATE safe_transactions SET state = 'queued';"
 _EVENT_TO = "UPDATE events SET state = 'received', type = 'change_request.received' WHERE seq = 3"
 _EVENT_GONE = "DELETE FROM webhook_deliveries; DELETE FROM events WHERE seq = "
 
 PLANTED: dict[str, str] = {
     "requests_ended_or_have_timer_and_reason": _LIVE + " - interval '2 minutes'",
-    "one_live_proposal_per_identity": "UPDATE proposals SET state = 'posting', due_at = now();"
+    "one_live_proposal_per_identity": _LIVE_PROPOSAL
     + _ANOTHER.format(table="proposals", changes='{"id": "prop_another"}'),
-    "one_live_approval_per_nonce": "UPDATE safe_transactions SET state = 'queued';"
+    "one_live_approval_per_nonce": _LIVE_APPROVAL
     + _ANOTHER.format(table="safe_transactions", changes='{"id": "stx_another", "position": 99}'),
     "one_request_holds_a_cvm": _LIVE
     + ";"

@@ -43,7 +43,10 @@ PLANTED: dict[str, list[Outside]] = {
     ],
     "one_executed_approval_per_identity": [replace(GOOD, executed=((APP, HASH), (APP, HASH)))],
     "one_waiting_approval_per_identity": [replace(GOOD, waiting=((APP, HASH), (APP, HASH)))],
-    "every_event_arrived": [replace(GOOD, received={"evt_1": True}), replace(GOOD, received={"evt_1": True, "evt_2": False})],
+    "every_event_arrived": [
+        replace(GOOD, received={"evt_1": True}),
+        replace(GOOD, received={"evt_1": True, "evt_2": False}),
+    ],
     "completed_cvms_run_it": [replace(GOOD, running={CVM: "0x" + "0e" * 32})],
     "no_token_written_down": [
         replace(GOOD, written={"log": b"say " + TOKEN.upper().encode()}),
