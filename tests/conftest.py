@@ -14,7 +14,12 @@ pytest_plugins = ["tests.support.postgres", "tests.support.redis"]
 
 _TESTS = Path(__file__).parent
 # A test's room says what it is allowed and how to select it; nobody has to remember a marker.
-_MARKS = {"unit": pytest.mark.disable_socket, "store": pytest.mark.store, "flow": pytest.mark.flow}
+_MARKS = {
+    "unit": pytest.mark.disable_socket,
+    "store": pytest.mark.store,
+    "flow": pytest.mark.flow,
+    "chaos": pytest.mark.flow,
+}
 
 # A slow machine is no failure: how long an example takes is measured in bench/, not asserted here.
 hypothesis.settings.register_profile(
@@ -23,6 +28,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("countersign")
 
 _WITHOUT_STACK = {"tests/flow/test_local_world.py"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What takes minutes runs only when it is asked for."""
+    parser.addoption("--chaos", action="store_true", help="run what `make chaos` runs of tests/chaos, too")
 
 
 def pytest_configure() -> None:
@@ -36,6 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     In a parallel run nothing lasts as long as the flow tests: they come first.
     """
+    if not items or not items[0].config.getoption("--chaos"):
+        items[:] = [item for item in items if item.get_closest_marker("chaos") is None]
     for item in items:
         mark = _MARKS.get(item.path.relative_to(_TESTS).parts[0])
         if mark is not None:
@@ -50,6 +62,8 @@ class _Together(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         """Most flow tests share a stack, those of a file what their module sets up; batches of reorgs nothing."""
         path = nodeid.partition("::")[0]
+        if path.startswith("tests/chaos/"):
+            return "chaos"
         if path.startswith("tests/flow/") and path not in _WITHOUT_STACK:
             return "flow"
         return nodeid if path.startswith("tests/store/reorgs/") else path

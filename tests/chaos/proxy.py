@@ -93,6 +93,8 @@ class Proxy:
         self._changed = threading.Condition()
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
+        self._made = 0
+        self._abandoned = 0
         self._chance = random.Random(self.port)
 
     def start(self) -> Self:
@@ -109,6 +111,7 @@ class Proxy:
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
         listener.close()
+        self._abandoned = 0
         self.behave(Pass())
         self.break_connections()
 
@@ -141,6 +144,11 @@ class Proxy:
         """Have a tap told of each event; ``None`` takes it away."""
         self._tap = tap
 
+    def abandon_connections(self) -> None:
+        """Those that are open stay so, and nothing ever goes through them again; new ones are none of them."""
+        with self._changed:
+            self._abandoned = self._made
+
     def break_connections(self) -> None:
         """Break those that are open."""
         with self._changed:
@@ -161,11 +169,14 @@ class Proxy:
 
     def _serve(self, client: socket.socket, client_port: int) -> None:
         server: socket.socket | None = None
+        with self._changed:
+            self._made += 1
+            number = self._made
         with client:
             try:
                 if isinstance(self._behaviour, Cut):
                     return
-                self._hold_back()
+                self._hold_back(number)
                 server = socket.create_connection(self.upstream, _CONNECT_SECONDS)
                 server.settimeout(None)
                 for one in (client, server):
@@ -173,23 +184,23 @@ class Proxy:
                 with self._changed:
                     self._open |= {client, server}
                 with server:
-                    self._carry(client, server, client_port)
+                    self._carry(client, server, client_port, number)
             except (OSError, Ended):
                 return  # either side left, as it may
             finally:
                 with self._changed:
                     self._open -= {client, server}
 
-    def _carry(self, client: socket.socket, server: socket.socket, client_port: int) -> None:
+    def _carry(self, client: socket.socket, server: socket.socket, client_port: int, number: int) -> None:
         if self._protocol == "http":
-            self._carry_http(client, server, client_port)
+            self._carry_http(client, server, client_port, number)
             return
         dialogue = PostgresDialogue() if self._protocol == "postgres" else None
         back = threading.Thread(
-            target=self._pump, args=(server, client, "in", dialogue, client_port), daemon=True
+            target=self._pump, args=(server, client, "in", dialogue, client_port, number), daemon=True
         )  # fmt: skip
         back.start()
-        self._pump(client, server, "out", dialogue, client_port)
+        self._pump(client, server, "out", dialogue, client_port, number)
         back.join()
 
     def _pump(
@@ -199,10 +210,11 @@ class Proxy:
         direction: str,
         dialogue: PostgresDialogue | None,
         client_port: int,
+        number: int,
     ) -> None:
         try:
             while data := source.recv(_CHUNK):
-                behaviour = self._hold_back()
+                behaviour = self._hold_back(number)
                 if dialogue is not None and self._told(dialogue, direction, data, client_port):
                     break
                 if direction == "in" and isinstance(behaviour, DropAnswers):
@@ -222,26 +234,26 @@ class Proxy:
         seen, moment = (dialogue.sent, "sent") if direction == "out" else (dialogue.answered, "acknowledged")
         return any(self._event(f"COMMIT {what}", moment, content, client_port) for what, content in seen(data))
 
-    def _carry_http(self, client: socket.socket, server: socket.socket, client_port: int) -> None:
+    def _carry_http(self, client: socket.socket, server: socket.socket, client_port: int, number: int) -> None:
         requests, answers = HttpStream(client), HttpStream(server)
         while True:
             if not requests.holds_bytes and client not in select.select([client, server], [], [])[0]:
                 return  # the server closed what lay idle
             request = requests.message()
             label = http_label(request)
-            behaviour = self._hold_back()
+            behaviour = self._hold_back(number)
             if isinstance(behaviour, Answer):
                 client.sendall(_plain(behaviour))
                 continue
-            if self._event(label, "out", request, client_port):
-                server.sendall(request)  # who asked is gone, what was asked for is on its way
-                answers.message()
+            client_is_gone = self._event(label, "out", request, client_port)
+            if select.select([server], [], [], 0)[0]:  # what was held back for long comes over a connection of its own
+                self._carry_alone(request)
                 return
             server.sendall(request)
             self.passed["out"] += len(request)
             answer = answers.message(bodyless=request.startswith(b"HEAD "))
-            behaviour = self._hold_back()
-            if isinstance(behaviour, DropAnswers):
+            behaviour = self._hold_back(number)
+            if client_is_gone or isinstance(behaviour, DropAnswers):
                 return
             if isinstance(behaviour, Corrupt):
                 head, _, body = answer.partition(b"\r\n\r\n")
@@ -250,18 +262,25 @@ class Proxy:
             self.passed["in"] += len(answer)
             self._event(label, "in", request + answer, client_port)
 
+    def _carry_alone(self, request: bytes) -> None:
+        """Bring a request to the server; its answer is for nobody any more."""
+        with socket.create_connection(self.upstream, _CONNECT_SECONDS) as server:
+            server.settimeout(None)
+            server.sendall(request)
+            HttpStream(server).message(bodyless=request.startswith(b"HEAD "))
+
     def _event(self, label: str, moment: str, content: bytes, client_port: int) -> bool:
         tap = self._tap
         return tap is not None and tap(WireEvent(self.name, label, moment, content.lower(), client_port))
 
-    def _hold_back(self) -> Behaviour:
+    def _hold_back(self, number: int) -> Behaviour:
         """Wait as long as the behaviour has bytes wait; how to treat them then."""
         with self._changed:
             behaviour = self._behaviour
             if isinstance(behaviour, Delay):
                 late = behaviour.seconds * (1 + self._chance.random())
                 self._changed.wait_for(lambda: self._behaviour is not behaviour, late)
-            self._changed.wait_for(lambda: not isinstance(self._behaviour, BlackHole))
+            self._changed.wait_for(lambda: not isinstance(self._behaviour, BlackHole) and number > self._abandoned)
             return self._behaviour
 
     def _garbled(self, data: bytes) -> bytes:

@@ -80,6 +80,7 @@ class Site:
     ) -> None:
         self._stop.set()
         self._supervisor.join()
+        self.database.close()
         self.stack.__exit__(kind, error, trace)
         self._group.__exit__(kind, error, trace)
         for proxy in self.proxies.values():
