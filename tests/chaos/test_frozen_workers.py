@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.polling import wait_for
+from sandbox.safe_service.control import Control
 from tests.chaos.crashes import Board, Subject
 from tests.chaos.holding import held
 from tests.chaos.site import Site
@@ -78,8 +79,7 @@ def test_a_commit_that_arrives_late_is_refused(site: Site, stack: Stack, board: 
         stack.approve(subject.request_id)
         call.wait()
         stack.wait_for(subject.request_id, "completed", seconds=LONG)
-    refused = [one for one in site.world.phala.ledger("commit", subject.cvm) if not one["accepted"]]
-    assert wait_for(lambda: bool(refused or _refused(site, subject)), LONG)
+    assert wait_for(lambda: _refused(site, subject), LONG), "the late commit never arrived"
 
     _assert_once(stack, subject)
 
@@ -125,9 +125,10 @@ def test_a_deletion_that_arrives_late_takes_out_nothing_for_good(
         again = Subject(site, subject.app)
         again.submit(compose("late deletion"))
         stack.wait_for(again.request_id, "proposed", seconds=LONG)
+        deleted = _deletions(site)
     try:
-        approval = wait_for(lambda: _queued(site, again), LONG)
-        assert approval
+        assert wait_for(lambda: _deletions(site) > deleted, LONG), "the late deletion never arrived"
+        assert wait_for(lambda: _queued(site, again), LONG), "what it deleted was not posted again"
         stack.execute(stack.sign(again.request_id))
         stack.wait_for(again.request_id, "completed", seconds=LONG)
         assert len(stack.accepted_commits(again.cvm)) == 1
@@ -137,6 +138,13 @@ def test_a_deletion_that_arrives_late_takes_out_nothing_for_good(
 
 def _refused(site: Site, subject: Subject) -> bool:
     return any(not one["accepted"] for one in site.world.phala.ledger("commit", subject.cvm))
+
+
+def _deletions(site: Site) -> int:
+    """How many were asked for so far."""
+    with Control(site.world.safe_service_url) as control:
+        routes = control.ledger()["requests"]
+    return sum(count for route, count in routes.items() if route.startswith("DELETE /api/v2/multisig-transactions"))
 
 
 def _queued(site: Site, subject: Subject) -> bool:

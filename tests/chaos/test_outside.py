@@ -34,7 +34,9 @@ def _fails_for_long(site: Site, request_id: str, reason: Reason) -> None:
     site.stack.wait_for_reason(request_id, reason, seconds=LONG)
     for _ in range(TRIES):
         before = _attempts(site, request_id)
-        assert wait_for(lambda before=before: _hurried(site, request_id, before), LONG), "it is tried no more"
+        assert wait_for(lambda before=before: _hurried(site, request_id, before), LONG, every=0.5), (
+            "it is tried no more"
+        )
         assert site.stack.get(request_id)["reason"]["code"] == reason
 
 
