@@ -399,13 +399,20 @@ def run(site: Site, board: Board, *, lanes: int, say: Callable[[str], None], sha
     """
     points = _without_repeats(point for story in STORIES for point in record(site, board, story))[::share]
     say(f"{len(points)} crash points")
-    left, done = points, {}
+    done = be_killed_at(site, board, points, lanes=lanes)
+    say(f"{sum(one.reached for one in done)} reached")
+    return done
+
+
+def be_killed_at(site: Site, board: Board, points: Sequence[Point], *, lanes: int) -> list[Crash]:
+    """Go through a story for each of the points, so many at a time; those that were not come by again."""
+    left, done = list(points), dict[Point, Crash]()
     for _ in range(_TRIES):
         apps = [site.world.add_app() for _ in left]
         with ThreadPoolExecutor(lanes) as pool:
-            done |= {one.point: one for one in pool.map(lambda which: _crash(site, board, *which), zip(apps, left))}  # noqa: B905 - of one length
+            tried = list(pool.map(_crash, [site] * len(left), [board] * len(left), apps, left))
+        done |= {one.point: one for one in tried}
         left = [point for point in points if not done[point].reached]
-        say(f"{len(points) - len(left)} reached")
         if not left:
             break
     return list(done.values())
