@@ -188,6 +188,6 @@ def test_a_receiver_that_fails_gets_everything_when_it_is_back(site: Site, stack
     def arrived() -> list[int]:
         site.hurry()
         told = [one.payload["data"] for one in site.receiver.received() if one.verified]
-        return list(dict.fromkeys(data["seq"] for data in told if data["id"] == request_id))
+        return list(dict.fromkeys(data["sequence"] for data in told if data["id"] == request_id))
 
     assert wait_for(lambda: arrived() == wanted, LONG, every=0.5), (arrived(), wanted)
