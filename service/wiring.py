@@ -14,7 +14,7 @@ from service.domain.errors import Unreachable
 from service.domain.finality import parse_finality
 from service.domain.webhook_urls import AllowList
 from service.settings import PREFIX, Settings, SettingsError
-from service.store import migrate, workspaces
+from service.store import revision, workspaces
 from service.store.database import IDLE_SECONDS, Database, DatabaseFault, faults_in_one_line, make_engine
 from service.store.leases import LeaseKeeper
 from service.store.sealing import Sealer
@@ -145,7 +145,7 @@ def _ready_database(settings: Settings, *, pool_size: int = 10, idle_seconds: fl
     database = database_of(settings, pool_size=pool_size, idle_seconds=idle_seconds)
     try:
         with faults_in_one_line():
-            ready = migrate.is_at_head(database.engine)
+            ready = revision.is_at_head(database.engine)
     except DatabaseFault as fault:
         raise StartRefused(f"the database of {PREFIX}DATABASE_URL cannot be used: {fault}") from fault
     if not ready:
@@ -162,7 +162,7 @@ def for_api(settings: Settings) -> ApiParts:
     from service.adapters.clock import SystemClock  # noqa: PLC0415 - adapters are imported where needed
 
     return ApiParts(
-        database=_ready_database(settings, pool_size=20),
+        database=_ready_database(settings, pool_size=20, idle_seconds=IDLE_SECONDS),
         clock=SystemClock(),
         limits=ApiLimits(settings.api_requests_per_minute, settings.api_requests_at_once, settings.api_waits_at_once),
         chains={

@@ -168,7 +168,13 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRequest:
-    """A change request with what its steps decide on. Field names are those of the table."""
+    """A change request with what its steps decide on. Field names are those of the table.
+
+    Attributes:
+        proposal: what it joined, as long as it waits for the owners.
+        facts: logs of its app contract that concern it, as long as its approval is not final.
+        undecided_prepares: whether prepares of its CVM were heard of that nobody decided on.
+    """
 
     id: str
     workspace: WorkspacePolicy
@@ -209,4 +215,5 @@ class ChangeRequest:
     attempts: int
     proposal: Proposal | None
     facts: tuple[ChainFact, ...]
+    undecided_prepares: bool
     alerts_seen: int = 0

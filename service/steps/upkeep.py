@@ -70,8 +70,7 @@ def upkeep(request: ChangeRequest, *, phala: Callable[[], Phala], intents: Reque
         return Upkeep(request)
     if request.cancel_requested_at is not None or now >= request.deadline_at:
         return Upkeep(request)
-    hearing = intents.heard()
-    heard = _listen(request, hearing, intents, now)
+    heard = _listen(request, intents.heard(), intents, now) if request.undecided_prepares else request
     if isinstance(heard, Advance):
         return Upkeep(request, end=heard)
     kept = Upkeep(heard)

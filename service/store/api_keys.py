@@ -8,21 +8,25 @@ from datetime import timedelta
 from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.domain.api_keys import RANDOM_BYTES, Scope, digest, hint, mint
-from service.store.database import Database
+from service.store.database import Database, Prepared
 from service.store.locks import lock_name
 from service.store.tables import ApiKey, Workspace
 
 MOST_LIVE: Final = 100
 """Keys of a workspace that work at the same time."""
 
-_FIND = text("""
+_FIND = Prepared(
+    """
     SELECT k.id, k.digest, k.workspace_id, w.slug, k.scope FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id
-    WHERE k.digest = :digest AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
-""")
+    WHERE k.digest = %(digest)s AND k.revoked_at IS NULL
+        AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+    """,
+    {},
+)
 _WITH_SLUG = select(Workspace.slug, ApiKey).join(Workspace, Workspace.id == ApiKey.workspace_id)
 
 
@@ -111,11 +115,11 @@ def find(database: Database, key: str) -> Holder | None:
     compared once more in constant time all the same.
     """
     presented = digest(key)
-    with database.reads() as session:
-        row = session.execute(_FIND, {"digest": presented}).one_or_none()
-    if row is None or not hmac.compare_digest(bytes(row.digest), presented):
+    rows = database.look(_FIND, {"digest": presented})
+    if not rows:
         return None
-    return Holder(row.id, row.workspace_id, row.slug, Scope(row.scope))
+    ((key_id, kept, workspace_id, slug, scope),) = rows
+    return Holder(key_id, workspace_id, slug, Scope(scope)) if hmac.compare_digest(bytes(kept), presented) else None
 
 
 def get(session: Session, workspace_id: str, key_id: str) -> ApiKey | None:

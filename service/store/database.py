@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from service.domain.ids import public_id
 from service.store.sealing import Sealer
@@ -35,8 +35,8 @@ CONNECTION: Final[Mapping[str, str | int]] = {
 
 
 IDLE_SECONDS: Final = 3.0
-"""For workers, whose every fault is repeated: a connection used again sooner is not asked whether it lives, which is a
-round trip more for each transaction."""
+"""A connection used again sooner is not asked whether it lives, which is a round trip more for each transaction. The
+faults of workers are repeated, and each request to the API begins with a look that finds lost connections out."""
 
 
 class DatabaseFault(Exception):
@@ -156,20 +156,42 @@ class Database:
         Raises:
             sqlalchemy.exc.OperationalError: whatever the database says.
         """
-        pooled = self.engine.raw_connection()
-        try:
+        with self._raw_connection() as pooled:
             connection = cast("psycopg.Connection[tuple[Any, ...]]", pooled.driver_connection)
-            connection.autocommit = True
-            rows = connection.execute(statement.sql, {**statement.constants, **parameters}).fetchall()
-            connection.autocommit = False
+            try:
+                connection.autocommit = True
+                rows = connection.execute(statement.sql, {**statement.constants, **parameters}).fetchall()
+                connection.autocommit = False
+            except psycopg.Error as error:
+                if connection.broken:
+                    self.engine.dispose()  # what the server closed is seldom one connection alone
+                pooled.invalidate()
+                raise OperationalError(None, None, error, connection_invalidated=connection.broken) from error
+        return rows
+
+    @contextmanager
+    def _raw_connection(self) -> Iterator[PoolProxiedConnection]:
+        try:
+            pooled = self.engine.raw_connection()
         except psycopg.Error as error:
-            if connection.broken:
-                self.engine.dispose()  # what the server closed is seldom one connection alone
-            pooled.invalidate()
             raise OperationalError(None, None, error) from error
+        try:
+            yield pooled
         finally:
             pooled.close()
-        return rows
+
+    def look(self, statement: Prepared, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+        """The same for a statement that only reads: when its connection turns out to be lost, once more on a new one.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: whatever the database says.
+        """
+        try:
+            return self.execute(statement, parameters)
+        except OperationalError as error:
+            if not error.connection_invalidated:
+                raise
+        return self.execute(statement, parameters)
 
     @staticmethod
     def new_id(kind: str) -> str:

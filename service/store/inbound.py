@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.domain.prepares import (
     DOUBT,
@@ -81,15 +81,24 @@ def lock_cvm(session: Session, workspace_id: str, vm_uuid: str) -> None:
     lock_name(session, f"cvm:{workspace_id}:{vm_uuid}")
 
 
+def undecided(
+    workspace_id: str | InstrumentedAttribute[str], vm_uuid: str | InstrumentedAttribute[str | None]
+) -> ColumnElement[bool]:
+    """Condition that a prepare is of a CVM, and that nobody decided on it."""
+    return and_(
+        InboundEvent.workspace_id == workspace_id, InboundEvent.vm_uuid == vm_uuid, InboundEvent.verdict.is_(None)
+    )
+
+
 def settle(database: Database, session: Session, workspace_id: str, vm_uuid: str, now: datetime) -> None:
     """Ring the request that holds a locked CVM, or decide what was heard of a CVM that nobody holds."""
     of_cvm = and_(ChangeRequest.workspace_id == workspace_id, ChangeRequest.vm_uuid == vm_uuid)
-    undecided = session.scalars(
-        select(InboundEvent).where(_undecided(workspace_id, vm_uuid)).order_by(InboundEvent.expires_at.desc())
+    waiting = session.scalars(
+        select(InboundEvent).where(undecided(workspace_id, vm_uuid)).order_by(InboundEvent.expires_at.desc())
     ).all()
-    if not undecided or leases.ring(session, ChangeRequest, of_cvm, ChangeRequest.state.in_(_HOLDS)):
+    if not waiting or leases.ring(session, ChangeRequest, of_cvm, ChangeRequest.state.in_(_HOLDS)):
         return
-    for row in undecided:
+    for row in waiting:
         heard = _heard(database, session, row)
         if heard is None:
             continue
@@ -107,17 +116,13 @@ def decide(session: Session, verdicts: Mapping[str, Verdict], request_id: str | 
     """Store verdicts by the id of the prepare; what is decided holds no token any more."""
     for row_id, verdict in verdicts.items():
         decided = {"verdict": verdict.value, "decided_at": now, "token_sealed": None, "change_request_id": request_id}
-        undecided = update(InboundEvent).where(InboundEvent.id == row_id, InboundEvent.verdict.is_(None))
-        session.execute(undecided.values(**decided))
+        waiting = update(InboundEvent).where(InboundEvent.id == row_id, InboundEvent.verdict.is_(None))
+        session.execute(waiting.values(**decided))
 
 
 def hearing(database: Database, lease: Lease) -> Hearing:
     """What was heard of the CVM of a leased change request, and the token that it holds now."""
-    of_cvm = and_(
-        InboundEvent.workspace_id == ChangeRequest.workspace_id,
-        InboundEvent.vm_uuid == ChangeRequest.vm_uuid,
-        InboundEvent.verdict.is_(None),
-    )
+    of_cvm = undecided(ChangeRequest.workspace_id, ChangeRequest.vm_uuid)
     query = select(ChangeRequest, InboundEvent).outerjoin(InboundEvent, of_cvm).where(held(lease))
     with database.reads() as session:
         found = session.execute(query.order_by(InboundEvent.expires_at)).all()
@@ -148,12 +153,6 @@ def _token(database: Database, request: ChangeRequest) -> SecretStr | None:
     except SealingError as error:
         log.warning("a commit token cannot be opened: %s", error)
         return None
-
-
-def _undecided(workspace_id: str, vm_uuid: str) -> ColumnElement[bool]:
-    return and_(
-        InboundEvent.workspace_id == workspace_id, InboundEvent.vm_uuid == vm_uuid, InboundEvent.verdict.is_(None)
-    )
 
 
 def _heard(

@@ -142,21 +142,22 @@ def ring_due(
     return rows
 
 
-def ring(session: Session, table: LeasedTable, *conditions: ColumnElement[bool]) -> Sequence[Any]:
-    """Make the rows that meet the conditions due now; their ids.
+def ring(
+    session: Session, table: type[ChangeRequest] | type[Proposal], *conditions: ColumnElement[bool]
+) -> Sequence[tuple[str, str]]:
+    """Make the rows that meet the conditions due now; (id, state) of each.
 
     Locked in the order of their ids: two that ring for the same rows wait for each other, never in a circle.
     """
-    key = key_of(table)
-    rows = select(key).where(*conditions).order_by(key).with_for_update(key_share=True).cte("rows")
+    rows = select(table.id).where(*conditions).order_by(table.id).with_for_update(key_share=True).cte("rows")
     statement = (
         update(table)
-        .where(key == rows.c[0])
+        .where(table.id == rows.c.id)
         .values(due_at=func.clock_timestamp(), rung_at=None)
-        .returning(key)
+        .returning(table.id, table.state)
         .execution_options(synchronize_session=False)
     )
-    return session.scalars(statement).all()
+    return [(row.id, row.state) for row in session.execute(statement)]
 
 
 class LeaseKeeper:

@@ -5,9 +5,8 @@ then proposals, then change requests, these in the order of their ids.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, and_, case, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from service.domain.snapshots import LIVE_PROPOSAL, LIVE_SAFE_TRANSACTION, ProposalState, SafeTransactionKind
@@ -16,7 +15,8 @@ from service.store import leases
 from service.store.leases import Lease, held
 from service.store.tables import ChangeRequest, Proposal, SafeTransaction
 
-IS_MEMBER = ChangeRequest.state.in_([state.value for state in (State.PREPARED, State.PROPOSED, State.EXECUTED)])
+MEMBERS = frozenset({State.PREPARED, State.PROPOSED, State.EXECUTED})
+IS_MEMBER = ChangeRequest.state.in_(sorted(MEMBERS))
 """Condition that a change request that joined a proposal still waits for it."""
 
 
@@ -30,7 +30,7 @@ def has_members(session: Session, proposal_id: str) -> bool:
     return bool(session.scalar(select(exists().where(members_of(proposal_id)))))
 
 
-def ring_members(session: Session, proposal_id: str) -> Sequence[Any]:
+def ring_members(session: Session, proposal_id: str) -> Sequence[tuple[str, str]]:
     """Make the members of a proposal due now."""
     return leases.ring(session, ChangeRequest, members_of(proposal_id))
 
@@ -58,21 +58,31 @@ def leave(session: Session, proposal: Proposal) -> None:
         _become(proposal, ProposalState.WITHDRAWING, due=True)
 
 
-def approve(session: Session, proposal: Proposal) -> None:
-    """What a locked proposal asks for is allowed at a final block, by whatever route: it ends.
+def approve(session: Session, lease: Lease) -> None:
+    """What the proposal of a leased change request asks for is allowed at a final block, by whatever route: it ends.
 
     A Safe transaction of ours that is not known to be executed is looked after: it may be left in the owners' queue.
     """
-    if ProposalState(proposal.state) not in LIVE_PROPOSAL:
-        return
     left = exists().where(
-        SafeTransaction.proposal_id == proposal.id,
+        SafeTransaction.proposal_id == Proposal.id,
         SafeTransaction.kind == SafeTransactionKind.APPROVAL.value,
         SafeTransaction.state.in_([state.value for state in LIVE_SAFE_TRANSACTION]),
     )
-    due = bool(session.scalar(select(left)))
-    proposal.queue_due_at = None
-    _become(proposal, ProposalState.APPROVED, due=due)
+    approved = (
+        update(Proposal)
+        .where(
+            ChangeRequest.proposal_id == Proposal.id,
+            held(lease),
+            Proposal.state.in_([state.value for state in LIVE_PROPOSAL]),
+        )
+        .values(
+            state=ProposalState.APPROVED.value,
+            queue_due_at=None,
+            rung_at=None,
+            due_at=case((left, func.clock_timestamp())),
+        )
+    )
+    session.execute(approved, execution_options={"synchronize_session": False})
 
 
 def _become(proposal: Proposal, state: ProposalState, *, due: bool) -> None:

@@ -1,4 +1,4 @@
-"""Bringing the database to the newest migration, and saying whether it is there."""
+"""Bringing the database to the newest migration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import func, select, text
 
 import migrations
 from service.store.database import make_engine
@@ -48,10 +46,3 @@ def _alone(database_url: str) -> Iterator[None]:
             connection.execute(select(func.pg_advisory_unlock(_LOCK)))
     finally:
         engine.dispose()
-
-
-def is_at_head(engine: Engine) -> bool:
-    """Whether every migration of this version of the service has run."""
-    heads = ScriptDirectory.from_config(_config("")).get_heads()
-    with engine.connect() as connection:
-        return set(MigrationContext.configure(connection).get_current_heads()) == set(heads)

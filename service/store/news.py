@@ -35,7 +35,7 @@ def spread(
     Returns:
         The change requests that were made due, with their states.
     """
-    added = [fact for fact in facts if _insert(session, chain_id, fact)]
+    added = _insert(session, chain_id, facts)
     gone = [fact for fact in orphaned if _orphan(session, chain_id, fact, now)]
     wanted = [_became_final(chain_id, final)]
     if added or gone:
@@ -45,12 +45,30 @@ def spread(
         wanted.append(_waiting_for(chain_id, taken_away, [State.REGISTERED.value]))
     waiting = ChangeRequest.state.in_(_WAITING)
     rung = leases.ring(session, ChangeRequest, waiting, ChangeRequest.id.in_(union(*wanted)))
-    states = select(ChangeRequest.id, ChangeRequest.state).where(ChangeRequest.id.in_(rung)).order_by(ChangeRequest.id)
-    return [(request_id, State(state)) for request_id, state in session.execute(states)] if rung else ()
+    return sorted((request_id, State(state)) for request_id, state in rung)
 
 
-def _insert(session: Session, chain_id: int, fact: ChainFact) -> bool:
-    values = {
+def _insert(session: Session, chain_id: int, facts: Sequence[ChainFact]) -> list[ChainFact]:
+    """Store facts; those that are news."""
+    by_log = {(fact.transaction_hash, fact.block.hash, fact.log_index): fact for fact in facts}
+    if not by_log:
+        return []
+    columns = [_columns(chain_id, fact) for fact in by_log.values()]
+    # A block that vanished may come back: its facts count again.
+    revived = (
+        insert(tables.ChainFact)
+        .on_conflict_do_update(
+            index_elements=["chain_id", "transaction_hash", "block_hash", "log_index"],
+            set_={"orphaned_at": None},
+            where=tables.ChainFact.orphaned_at.is_not(None),
+        )
+        .returning(tables.ChainFact.transaction_hash, tables.ChainFact.block_hash, tables.ChainFact.log_index)
+    )
+    return [by_log[transaction, block, index] for transaction, block, index in session.execute(revived, columns)]
+
+
+def _columns(chain_id: int, fact: ChainFact) -> dict[str, object]:
+    return {
         "chain_id": chain_id,
         "app_contract": fact.app_contract,
         "kind": fact.kind.value,
@@ -60,14 +78,6 @@ def _insert(session: Session, chain_id: int, fact: ChainFact) -> bool:
         "block_number": fact.block.number,
         "log_index": fact.log_index,
     }
-    statement = insert(tables.ChainFact).values(values)
-    # A block that vanished may come back: its facts count again.
-    revived = statement.on_conflict_do_update(
-        index_elements=["chain_id", "transaction_hash", "block_hash", "log_index"],
-        set_={"orphaned_at": None},
-        where=tables.ChainFact.orphaned_at.is_not(None),
-    ).returning(tables.ChainFact.id)
-    return session.scalars(revived).one_or_none() is not None
 
 
 def _orphan(session: Session, chain_id: int, fact: ChainFact, now: datetime) -> bool:

@@ -1,9 +1,10 @@
 """Rows read into the immutable snapshots that steps decide on."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ScalarSelect, func, or_, select
+from sqlalchemy import ScalarSelect, Select, bindparam, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
@@ -14,29 +15,31 @@ from service.domain.chain import Block, ChainFact, FactKind
 from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.states import State
-from service.store import nonces, tables
+from service.store import inbound, nonces, tables
 from service.store.database import Database
 from service.store.membership import IS_MEMBER
 from service.store.tokens import TOKEN
 
+_OWNERS_ASKED = frozenset({State.PREPARED.value, State.PROPOSED.value})
+_BEFORE_FINAL = _OWNERS_ASKED | {State.EXECUTED.value}
 _MEMBER = func.json_build_array(tables.ChangeRequest.id, IS_MEMBER)
 
 
 def change_request(
     database: Database, session: Session, request_id: str, *, open_token: bool = True
 ) -> domain.ChangeRequest:
-    """A change request with its workspace, proposal and chain facts; without its token unless ``open_token``.
+    """A change request with what its state needs; without its token unless ``open_token``.
 
     Raises:
         SealingError: the token does not open.
         sqlalchemy.exc.NoResultFound: there is none.
     """
-    row = session.get_one(tables.ChangeRequest, request_id)
+    row, undecided_prepares, *policy = session.execute(_with_workspace().params(request_id=request_id)).one()
     sealed = row.commit_token_sealed
     token = None if sealed is None or not open_token else database.sealer.open(sealed, purpose=TOKEN, row_id=row.id)
     return domain.ChangeRequest(
         id=row.id,
-        workspace=workspace_policy(session, row.workspace_id),
+        workspace=_policy(row.workspace_id, *policy),
         state=State(row.state),
         state_entered_at=row.state_entered_at,
         intake=domain.Intake(row.intake),
@@ -72,23 +75,44 @@ def change_request(
         created_at=row.created_at,
         deadline_at=row.deadline_at,
         attempts=row.attempts,
-        proposal=None if row.proposal_id is None else proposal(session, row.proposal_id),
-        facts=() if row.compose_hash is None else _facts_of(session, row),
+        proposal=None
+        if row.proposal_id is None or row.state not in _OWNERS_ASKED
+        else proposal(session, row.proposal_id),
+        facts=_facts_of(session, row) if row.state in _BEFORE_FINAL else (),
+        undecided_prepares=undecided_prepares,
         alerts_seen=row.alerts_seen,
     )
 
 
 def workspace_policy(session: Session, workspace_id: str) -> domain.WorkspacePolicy:
     """The tenant's settings."""
-    row = session.execute(
-        select(
-            tables.Workspace.allow_without_approval,
-            tables.Workspace.run_deadline_seconds,
-            _contracts(tables.RegisteredSafe),
-            _contracts(tables.ExternalApp),
-        ).where(tables.Workspace.id == workspace_id)
-    ).one()
-    allow_without_approval, run_deadline_seconds, safes, external_apps = row
+    row = session.execute(select(*_policy_columns()).where(tables.Workspace.id == workspace_id)).one()
+    return _policy(workspace_id, *row)
+
+
+@cache
+def _with_workspace() -> Select[Any]:
+    request = tables.ChangeRequest
+    undecided = inbound.undecided(request.workspace_id, request.vm_uuid)
+    return (
+        select(request, exists().where(undecided), *_policy_columns())
+        .join(tables.Workspace, tables.Workspace.id == request.workspace_id)
+        .where(request.id == bindparam("request_id"))
+    )
+
+
+def _policy_columns() -> tuple[Any, ...]:
+    workspace = tables.Workspace
+    return (
+        workspace.allow_without_approval,
+        workspace.run_deadline_seconds,
+        _contracts(tables.RegisteredSafe),
+        _contracts(tables.ExternalApp),
+    )
+
+
+def _policy(workspace_id: str, *columns: Any) -> domain.WorkspacePolicy:  # noqa: ANN401 - of any row
+    allow_without_approval, run_deadline_seconds, safes, external_apps = columns
     return domain.WorkspacePolicy(
         id=workspace_id,
         allow_without_approval=allow_without_approval,

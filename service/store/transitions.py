@@ -1,6 +1,6 @@
 """The one writer of a change request's state."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -17,14 +17,14 @@ from service.domain.states import HOLDS_CVM, TERMINAL, State, may_follow
 from service.store import events, inbound, membership, tokens
 from service.store.database import Database
 from service.store.leases import Lease, due_again, given_back, held
+from service.store.membership import MEMBERS
 from service.store.tables import ChangeRequest
 from service.store.tokens import TOKEN
 
 STATE_CHANNEL = "countersign_state"
 """LISTEN on it to hear the ids of change requests whose state changed."""
 LIVE_CVM_INDEX = "uq_change_requests_live_cvm"
-_LEAVES_PROPOSAL = TERMINAL | {State.REGISTERED, State.COMMITTED}
-
+_TELL = (func.pg_notify(STATE_CHANNEL, ChangeRequest.id),)
 
 _NOT_TOO_LATE = or_(ChangeRequest.cancel_requested_at.is_(None), ChangeRequest.commit_attempted_at.is_not(None))
 """Condition that no cancel was accepted before the first commit attempt."""
@@ -134,13 +134,14 @@ def _advance(
     if target in TERMINAL or target is State.COMMITTED:
         values["commit_token_sealed"] = None
     freed = _lock_freed_cvm(session, lease) if source in HOLDS_CVM and target not in HOLDS_CVM else None
-    joined = membership.lock_joined(session, lease) if target in _LEAVES_PROPOSAL else None
-    row = _write(session, lease, values, ChangeRequest.state == source.value)
-    if joined is not None and target is State.REGISTERED:
-        membership.approve(session, joined)
-    elif joined is not None:
+    joined = None
+    if source in MEMBERS and target is State.REGISTERED:
+        membership.approve(session, lease)
+    elif source in MEMBERS and target not in MEMBERS:
+        joined = membership.lock_joined(session, lease)
+    row = _write(session, lease, values, ChangeRequest.state == source.value, also=_TELL)
+    if joined is not None:
         membership.leave(session, joined)
-    session.execute(select(func.pg_notify(STATE_CHANNEL, row.id)))
     events.append(database, session, row, name=target.value, now=now, extra={"previous_state": source.value})
     for notice, data in outcome.notices:
         events.append(database, session, row, name=notice.value, now=now, extra=data)
@@ -170,10 +171,14 @@ def columns(database: Database, lease: Lease, facts: Facts) -> dict[str, Any]:
 
 
 def _write(
-    session: Session, lease: Lease, values: Mapping[str, Any], *conditions: ColumnElement[bool]
+    session: Session,
+    lease: Lease,
+    values: Mapping[str, Any],
+    *conditions: ColumnElement[bool],
+    also: Sequence[ColumnElement[Any]] = (),
 ) -> ChangeRequest:
-    statement = update(ChangeRequest).where(held(lease), *conditions).values(**values).returning(ChangeRequest)
-    row = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
+    statement = update(ChangeRequest).where(held(lease), *conditions).values(**values).returning(ChangeRequest, *also)
+    row: ChangeRequest | None = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
     if row is None:
         raise LeaseLost("another worker holds this change request")
     if "commit_token_fingerprint" in values:

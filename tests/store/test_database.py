@@ -80,6 +80,33 @@ def test_nor_are_they_when_it_is_a_statement_past_the_orm_that_finds_out(empty_d
         engine.dispose()
 
 
+def test_a_statement_past_the_orm_says_like_all_others_that_nobody_is_there():
+    absent = Database(make_engine("postgresql://nobody@127.0.0.1:1/none"), rows.sealer())
+    with pytest.raises(OperationalError):
+        absent.execute(Prepared("SELECT 1", {}), {})
+    with pytest.raises(OperationalError):
+        absent.look(Prepared("SELECT 1", {}), {})
+
+
+@pytest.mark.fault(
+    "database",
+    "The database restarts between two requests to the API",
+    "the look for the key finds out and looks again; no request fails",
+    "at once",
+)
+def test_a_look_is_made_again_when_its_connection_was_lost(empty_database: NewDatabase):
+    with empty_database() as url:
+        engine = make_engine(url, idle_seconds=3600)
+        restarted = Database(engine, rows.sealer())
+        _use(engine, 3)
+        _lose_connections(url)
+        assert restarted.look(Prepared("SELECT 1", {}), {}) == [(1,)]
+        _use(engine, 3)
+        with pytest.raises(OperationalError):
+            restarted.look(Prepared("SELECT 1 / 0", {}), {})
+        engine.dispose()
+
+
 def test_a_transaction_is_all_or_nothing(database: Database):
     def write_and_fail() -> None:
         with database.transaction() as session:

@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
 from service.domain.snapshots import ProposalState, SafeTransactionState
-from service.store import migrate
+from service.store import migrate, revision
 from service.store.columns import Base
 from service.store.database import Database, make_engine
 from service.store.tables import Proposal
@@ -46,12 +46,12 @@ def _catalogue(engine: Engine) -> dict[str, list[Any]]:
 def test_the_migrations_run_up_down_and_up_again(empty_database: NewDatabase):
     with empty_database() as url:
         engine = make_engine(url)
-        assert not migrate.is_at_head(engine)
+        assert not revision.is_at_head(engine)
         migrate.upgrade(url)
-        assert migrate.is_at_head(engine)
+        assert revision.is_at_head(engine)
         first = _catalogue(engine)
         migrate.downgrade(url, "base")
-        assert not migrate.is_at_head(engine)
+        assert not revision.is_at_head(engine)
         assert inspect(engine).get_table_names() == ["alembic_version"]
         migrate.upgrade(url)
         assert _catalogue(engine) == first
@@ -136,5 +136,5 @@ def test_two_processes_that_migrate_at_once_do_not_disturb_each_other(empty_data
         errors = [process.communicate(timeout=60)[1].decode() for process in processes]
         assert [(process.returncode, error) for process, error in zip(processes, errors, strict=True)] == [(0, "")] * 2
         engine = make_engine(url)
-        assert migrate.is_at_head(engine)
+        assert revision.is_at_head(engine)
         engine.dispose()

@@ -86,6 +86,7 @@ def change_request(state: State = State.RECEIVED, **overrides: Any) -> ChangeReq
         attempts=0,
         proposal=None,
         facts=(),
+        undecided_prepares=True,
     )
     if state is not State.RECEIVED:
         values = replace(values, **_prepared_columns())

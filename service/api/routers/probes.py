@@ -11,7 +11,7 @@ from service.api.problem_pages import section
 from service.api.problems import NOT_FOUND, NOT_MIGRATED, NOT_READY, PROBLEMS, UNAVAILABLE, Problem
 from service.api.schemas import Health, Readiness
 from service.domain.readiness import Condition, Part
-from service.store import migrate, readiness
+from service.store import readiness, revision
 
 router = APIRouter(tags=["service"])
 _PAGES = {kind.slug: kind for kind in PROBLEMS}
@@ -31,7 +31,7 @@ def healthz() -> Health:
 def readyz(request: Request, scope: Literal["all", "api"] = "all") -> Readiness:
     """Answer whether every part goes on; with `scope=api` only whether this API can serve (for a load balancer)."""
     database = request.app.state.parts.database
-    if not migrate.is_at_head(database.engine):
+    if not revision.is_at_head(database.engine):
         raise Problem(NOT_MIGRATED, f"{NOT_MIGRATED.meaning} {NOT_MIGRATED.remedy}")
     parts = [Part("database", Condition.OK, "migrated")]
     if scope == "all":
