@@ -3,6 +3,9 @@
 import signal
 import threading
 
+from celery import Celery
+from celery.apps.worker import Worker
+
 from service.settings import Settings
 from service.store import observations
 from service.wiring import for_watch, for_worker
@@ -23,17 +26,33 @@ def run_worker(settings: Settings) -> None:
     register(app, lambda: parts)
     observations.ensure_chains(parts.database, list(parts.chains))
     with parts.keeper:
-        app.worker_main(
-            [
-                "worker",
-                "--pool=threads",
-                f"--concurrency={settings.worker_threads}",
-                f"--queues={','.join(verb.value for verb in Verb)}",
-                f"--loglevel={settings.log_level}",
-                "--without-gossip",
-                "--without-mingle",
-            ]
-        )
+        serve(make_worker(app, settings))
+
+
+def make_worker(app: Celery, settings: Settings) -> Worker:
+    """Celery's worker for all queues.
+
+    Quiet: its banner goes past the log, and a standard output that takes nothing (a full disk) would end the worker.
+    """
+    return app.Worker(
+        concurrency=settings.worker_threads,
+        queues=[verb.value for verb in Verb],
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+
+
+def serve(worker: Worker) -> None:
+    """Run a worker until it is told to stop.
+
+    Raises:
+        SystemExit: it ended by itself: a supervisor must not take that for an orderly end.
+    """
+    worker.start()
+    if worker.exitcode:
+        raise SystemExit(worker.exitcode)
 
 
 def run_beat(settings: Settings) -> None:

@@ -228,7 +228,7 @@ def _allowed(site: Site, app: str, compose_hash: str, device: str, block: int) -
 
 def _written(site: Site) -> dict[str, bytes]:
     with redis.Redis.from_url(site.deployment.redis_url) as broker:
-        kept = {f"broker {key!r}": broker.dump(key) or b"" for key in broker}
+        kept = {f"broker {key!r}": broker.dump(key) or b"" for key in broker.scan_iter()}
     return {
         **{path.name: path.read_bytes() for path in site.deployment.logs},
         **leaks.tables(site.dsn),

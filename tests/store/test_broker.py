@@ -1,5 +1,10 @@
 """The broker as workers use it, on a real Redis."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from kombu import Consumer, Message, Queue
 from pydantic import SecretStr
@@ -56,3 +61,44 @@ def test_the_broker_is_shown_without_its_password(redis_url: str):
     password = redis_url.split("@", maxsplit=1)[0].rpartition(":")[2]
     assert password
     assert password not in shown
+
+
+BROKEN_WORKER = """
+import sys
+from celery.bootsteps import StartStopStep
+from service.settings import load
+from workers.app import make_app
+from workers.run import make_worker, serve
+
+class Broken(StartStopStep):
+    def start(self, parent):
+        raise RuntimeError("nothing works")
+
+settings = load()
+app = make_app(settings)
+app.steps["worker"].add(Broken)
+serve(make_worker(app, settings))
+"""
+
+
+@pytest.mark.fault("workers", "A worker ends by an error of its own", "its exit code tells a supervisor so", "no delay")
+@pytest.mark.fault(
+    "workers",
+    "Standard output takes nothing when a worker starts: the disk is full",
+    "it starts all the same",
+    "no delay",
+)
+def test_a_worker_that_ends_by_an_error_says_so_and_a_full_disk_is_none(redis_url: str):
+    environment = {**os.environ, "COUNTERSIGN_REDIS_URL": redis_url}
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", BROKEN_WORKER],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert "Unrecoverable error: RuntimeError('nothing works')" in ended.stderr
+    assert ended.returncode == 1
