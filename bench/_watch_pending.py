@@ -20,6 +20,7 @@ from sandbox.chain.accounts import DEPLOYER
 from sandbox.postgres import EmbeddedPostgres
 from service.adapters.chain import JsonRpcChain
 from service.adapters.clock import SystemClock
+from service.domain.actors import Actor
 from service.domain.chain import TOPICS, FactKind
 from service.domain.finality import Confirmations
 from service.domain.hexes import address as checksummed
@@ -158,6 +159,7 @@ def _measure_on(anvil: Anvil, database_url: str) -> tuple[dict[str, Figures], di
         workspaces.WorkspaceSpec(
             slug="bench", phala_base_url="https://cloud.example/api/v1", phala_api_key=SecretStr("key"), safes=[]
         ),
+        Actor.operator("bench", "localhost"),
     )
     emitters = tuple(checksummed(f"0x{0xF0_0000 + number:040x}") for number in range(FOREIGN))
     for emitter in emitters:

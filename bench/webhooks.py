@@ -24,10 +24,11 @@ from sandbox.postgres import EmbeddedPostgres
 from service.adapters.clock import SystemClock
 from service.adapters.poster import HttpPoster
 from service.adapters.webhook_guard import WebhookGuard
+from service.domain.actors import Actor
 from service.domain.webhook_signature import headers
 from service.domain.webhook_urls import AllowList
 from service.domain.webhooks import EndpointEvent
-from service.store import events, webhook_endpoints
+from service.store import acts, events, webhook_endpoints
 from service.store.database import Database, make_engine
 from service.store.leases import LeaseKeeper
 from service.store.migrate import upgrade
@@ -46,6 +47,7 @@ ROUNDS = 5
 DELIVERIES = 1000
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 MESSAGE = "x" * 1500
+OPERATOR = Actor.operator("bench", "localhost")
 """Makes a body as long as that of a change request."""
 
 
@@ -82,8 +84,9 @@ def write(database: Database, workspace_id: str, endpoint_id: str) -> None:
     """Write the events of a round."""
     with database.transaction() as session:
         for _ in range(DELIVERIES):
-            event = events.append_about_endpoint(
-                database, session, workspace_id, EndpointEvent.TEST, now=SystemClock().now(), data={"message": MESSAGE}
+            now, data = SystemClock().now(), {"message": MESSAGE}
+            event = acts.append_about_endpoint(
+                database, session, workspace_id, EndpointEvent.TEST, actor=OPERATOR, now=now, data=data
             )
             events.deliver(database, session, event, [endpoint_id])
 
@@ -126,9 +129,9 @@ def rates() -> dict[str, float]:
             phala=unused,
             timings=Timings(observe=5, safe_poll=60, recheck=600, track=5),
         )
-        workspace_id = save(database, _workspace())
+        workspace_id = save(database, _workspace(), OPERATOR)
         new = webhook_endpoints.NewEndpoint(url, SecretStr(SECRET))
-        endpoint_id = webhook_endpoints.create(database, workspace_id, new).id
+        endpoint_id = webhook_endpoints.create(database, workspace_id, new, OPERATOR).id
         pairs = []
         for _ in range(ROUNDS):
             write(database, workspace_id, endpoint_id)

@@ -222,6 +222,10 @@ class Deployment:
         """Have processes started from now on propose with another key."""
         self._environment["COUNTERSIGN_PROPOSER_KEY"] = _private_key(account)
 
+    def log_as(self, form: str, level: str) -> None:
+        """Have processes started from now on log in another form, ``text`` or ``json``, from a level on."""
+        self._environment |= {"COUNTERSIGN_LOG_FORMAT": form, "COUNTERSIGN_LOG_LEVEL": level}
+
     def poll(self) -> None:
         """Have processes started from now on ask for new blocks instead of subscribing to them."""
         chains = json.loads(self._environment["COUNTERSIGN_CHAINS"])

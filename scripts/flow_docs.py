@@ -5,6 +5,8 @@ from itertools import accumulate
 from typing import Final
 
 from scripts.markdown import code, fenced, table
+from service.domain.actors import ACTOR_MEANINGS
+from service.domain.acts import ACT_MEANINGS
 from service.domain.alerts import ALERT_ADVICE, AlertCode
 from service.domain.outcomes import Notice
 from service.domain.reasons import ADVICE, Reason
@@ -14,6 +16,8 @@ from service.domain.states import EDGES, HOLDS_CVM, MEANINGS, TERMINAL, State
 from workers.verbs import PROPOSAL_VERBS, REQUEST_VERBS
 
 NOTICES: Final[dict[Notice, tuple[str, tuple[str, ...]]]] = {
+    Notice.CANCEL_REQUESTED: ("somebody asked to cancel; `cancelled` follows, unless it ends otherwise first", ()),
+    Notice.REFRESH_REQUESTED: ("somebody asked for a fresh commit token", ()),
     Notice.APPROVAL_ADDED: (
         "a current owner's signature was seen, in the queue or on chain",
         ("approvals", "threshold", "owners", "missing"),
@@ -147,6 +151,18 @@ def event_table() -> str:
     ]
     notices = [(_event(notice), NOTICES[notice][0], _data(NOTICES[notice][1])) for notice in Notice]
     return table(("Event", "When", "More in `data`"), states + notices)
+
+
+def actor_table() -> str:
+    """Every kind of actor, and what its id and name are."""
+    rows = [(code(kind), who, its_id, name) for kind, (who, its_id, name) in ACTOR_MEANINGS.items()]
+    return table(("Kind", "Who", "`id`", "`name`"), rows)
+
+
+def act_table() -> str:
+    """Every act on a workspace."""
+    rows = [(code(act), what, _data(members)) for act, (what, members) in ACT_MEANINGS.items()]
+    return table(("Event", "When", "`data`"), rows)
 
 
 def _event(name: str) -> str:

@@ -24,6 +24,7 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
         "edges": flow_docs.edge_table,
         "proposal states": flow_docs.proposal_table,
     },
+    "docs/operations.md": {"actors": flow_docs.actor_table, "acts": flow_docs.act_table},
     "docs/settings.md": {
         "settings": settings_docs.settings_table,
         "needed": settings_docs.needed_table,

@@ -29,15 +29,17 @@ class Needed:
 
 NEEDED: Final[dict[str, Needed]] = {
     "database_url": Needed(
-        ("serve", "worker", "watch", "migrate", "workspace apply", "key", "secrets rotate"),
+        ("serve", "worker", "watch", "migrate", "workspace apply", "key", "secrets rotate", "audit"),
         "postgresql://countersign:<password>@db.internal:5432/countersign",
     ),
     "redis_url": Needed(("worker", "beat", "watch"), "redis://:<password>@redis.internal:6379/0"),
     "encryption_keys": Needed(
-        ("serve", "worker", "watch", "workspace apply", "key", "secrets rotate"), '{"k1": "<key>"}', KEY_COMMAND
+        ("serve", "worker", "watch", "workspace apply", "key", "secrets rotate", "audit"),
+        '{"k1": "<key>"}',
+        KEY_COMMAND,
     ),
     "fingerprint_key": Needed(
-        ("serve", "worker", "watch", "workspace apply", "key", "secrets rotate"), "<key>", KEY_COMMAND
+        ("serve", "worker", "watch", "workspace apply", "key", "secrets rotate", "audit"), "<key>", KEY_COMMAND
     ),
     "proposer_key": Needed(("worker",), "<64 hex digits>", "openssl rand -hex 32"),
     "chains": Needed(("worker", "watch"), '{"8453": {"name": "base", ...}}, see docs/settings.md'),

@@ -14,6 +14,8 @@ import typer
 
 from service import settings as configuration
 from service.client import commands
+from service.commands import audit
+from service.commands.operators import operator
 from service.domain.api_keys import Scope
 from service.logs import JsonLines, WithExtras
 from service.settings import Settings, SettingsError
@@ -173,7 +175,7 @@ def workspace_apply(
             guard.target(url)
         except AddressRefused as error:
             raise SettingsError(f"workspace: webhooks.{number}.url: {error.detail}") from error
-    workspace_id = workspaces.save(database_of(settings, pool_size=1), spec)
+    workspace_id = workspaces.save(database_of(settings, pool_size=1), spec, operator())
     typer.echo(json.dumps({"id": workspace_id, "slug": spec.slug}))
 
 
@@ -185,7 +187,7 @@ def secrets_rotate() -> None:
     does not open; the others are done then.
     """
     from service.store.database import DatabaseFault, faults_in_one_line  # noqa: PLC0415
-    from service.store.rotation import Progress, rotate  # noqa: PLC0415
+    from service.store.rotation import Progress, rotate, tell  # noqa: PLC0415
     from service.wiring import database_of  # noqa: PLC0415
 
     database = database_of(_load(), pool_size=1)
@@ -195,11 +197,12 @@ def secrets_rotate() -> None:
             for progress in rotate(database):
                 last[progress.column] = progress
                 typer.echo(f"{progress.column}: {progress.sealed} sealed again, {len(progress.faults)} do not open")
+            faults = [line for progress in last.values() for line in progress.faults]
+            tell(database, operator(), unreadable=len(faults))
     except DatabaseFault as fault:
         raise SettingsError(f"the database of COUNTERSIGN_DATABASE_URL cannot be used: {fault}") from fault
     finally:
         database.engine.dispose()
-    faults = [line for progress in last.values() for line in progress.faults]
     for line in faults:
         typer.echo(f"countersign: {line}", err=True)
     if faults:
@@ -222,7 +225,7 @@ def key_create(
         if workspace_id is None:
             raise SettingsError(f"there is no workspace {workspace}: create it with `countersign workspace apply`")
         asked = api_keys.NewKey(workspace_id, name or f"{scope.value} key", scope, _CREATED_BY, expires)
-        row, key = api_keys.create(database, asked)
+        row, key = api_keys.create(database, asked, operator())
     typer.echo(_shown(workspace, row, key=key.get_secret_value()))
 
 
@@ -247,7 +250,7 @@ def key_revoke(key_id: KeyArgument) -> None:
     database = _database()
     with _refusing():
         slug, row = api_keys.named(database, key_id)
-        api_keys.revoke(database, row.workspace_id, key_id)
+        api_keys.revoke(database, row.workspace_id, key_id, operator())
         typer.echo(_shown(slug, api_keys.named(database, key_id)[1]))
 
 
@@ -264,7 +267,9 @@ def key_rotate(
     database = _database()
     with _refusing():
         slug, old = api_keys.named(database, key_id)
-        row, key = api_keys.rotate(database, old.workspace_id, key_id, overlap=overlap, created_by=_CREATED_BY)
+        row, key = api_keys.rotate(
+            database, old.workspace_id, key_id, overlap=overlap, created_by=_CREATED_BY, actor=operator()
+        )
     typer.echo(_shown(slug, row, key=key.get_secret_value()))
 
 
@@ -272,6 +277,9 @@ def _database() -> "Database":
     from service.wiring import database_of  # noqa: PLC0415
 
     return database_of(_load(), pool_size=1)
+
+
+audit.register(app, _database)
 
 
 @contextmanager

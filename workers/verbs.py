@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from service.domain.snapshots import ProposalState
-from service.domain.states import State
+from service.domain.states import SERVED_BY, State
 
 
 class Verb(StrEnum):
@@ -23,14 +23,7 @@ class Verb(StrEnum):
     SWEEP = "sweep"
 
 
-REQUEST_VERBS: dict[State, Verb] = {
-    State.RECEIVED: Verb.PREPARE,
-    State.PREPARED: Verb.PROPOSE,
-    State.PROPOSED: Verb.AWAIT,
-    State.EXECUTED: Verb.AWAIT,
-    State.REGISTERED: Verb.COMMIT,
-    State.COMMITTED: Verb.TRACK,
-}
+REQUEST_VERBS: dict[State, Verb] = {state: Verb(verb) for state, verb in SERVED_BY.items()}
 
 PROPOSAL_VERBS: dict[ProposalState, Verb] = {
     ProposalState.POSTING: Verb.POST,

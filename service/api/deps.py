@@ -1,5 +1,6 @@
 """What endpoints ask for: the caller, and the change request in the path."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from service.api.cursors import REQUEST_ID
 from service.api.problems import NOT_FOUND, Problem
 from service.api.representation import Representer
 from service.api.waiting import WaitingRoom
+from service.domain.actors import Actor, ActorKind, request_origin
 from service.domain.api_keys import Scope
 from service.store.api_keys import Holder
 from service.store.database import Database
@@ -29,6 +31,7 @@ class Caller:
 
     Attributes:
         holder: the key it speaks by.
+        origin: where the request came from, see ``Actor``.
         attempt: the idempotent request this is, if it has an ``Idempotency-Key``.
     """
 
@@ -37,12 +40,18 @@ class Caller:
     waiting: WaitingRoom
     show: Representer
     request_id: str
+    origin: Mapping[str, str]
     attempt: Attempt | None = None
 
     @property
     def workspace_id(self) -> str:
         """The workspace that speaks."""
         return self.holder.workspace_id
+
+    @property
+    def actor(self) -> Actor:
+        """The caller as the audit log names it."""
+        return Actor(ActorKind.API_KEY, self.holder.key_id, self.holder.name, origin=self.origin)
 
     @property
     def database(self) -> Database:
@@ -60,7 +69,14 @@ async def get_caller(request: Request, _: Annotated[HTTPAuthorizationCredentials
     holder: Holder = request.state.holder
     show = Representer(holder.workspace, parts.chains, parts.database.public_url)
     waiting = request.app.state.waiting
-    return Caller(holder, parts, waiting, show, request.state.request_id, request.state.attempt)
+    origin = origin_of(request)
+    return Caller(holder, parts, waiting, show, request.state.request_id, origin, request.state.attempt)
+
+
+def origin_of(request: Request) -> Mapping[str, str]:
+    """Where a request came from, as the server saw it."""
+    ip = None if request.client is None else request.client.host
+    return request_origin(ip, request.headers.get("user-agent"), request.state.request_id)
 
 
 @dataclass(frozen=True, slots=True)

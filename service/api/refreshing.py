@@ -12,6 +12,7 @@ from service.api.problems import (
     invalid,
 )
 from service.api.submissions import prepared_update, token_known
+from service.domain.actors import Actor
 from service.store import refreshing
 from service.store.refreshing import AnotherUpdate, NoPatch, NothingPrepared
 from service.store.requests import AlreadyEnded, CommitStarted, TokenAlreadySubmitted
@@ -21,7 +22,9 @@ _MEMBERS = {"app_contract": "app_id", "cvm_id": "api_commit_url"}
 """Names of what differs as the body has them."""
 
 
-def refresh(parts: ApiParts, workspace_id: str, request_id: str, prepared: PreparedUpdateBody | None) -> None:
+def refresh(
+    parts: ApiParts, workspace_id: str, request_id: str, prepared: PreparedUpdateBody | None, actor: Actor
+) -> None:
     """Store the wish for a fresh token, or take the one in ``prepared``.
 
     Raises:
@@ -30,12 +33,12 @@ def refresh(parts: ApiParts, workspace_id: str, request_id: str, prepared: Prepa
     now = parts.clock.now()
     try:
         if prepared is None:
-            refreshing.wish_refresh(parts.database, workspace_id, request_id, now)
+            refreshing.wish_refresh(parts.database, workspace_id, request_id, now, actor)
             return
         url = prepared.api_commit_url
         vm_uuid = vm_uuid_in(url.get_secret_value()) if url else None
         update = prepared_update(prepared, parts.chains)
-        refreshing.hand_in(parts.database, workspace_id, request_id, update, vm_uuid, now)
+        refreshing.hand_in(parts.database, workspace_id, request_id, update, vm_uuid, now, actor)
     except NoPatch:
         raise invalid("#/prepared", "is required, because the service does not know the patch") from None
     except NothingPrepared:

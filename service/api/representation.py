@@ -200,7 +200,15 @@ def event(row: Event) -> schemas.EventOut:
         state=State(str(row.state)),  # the database holds events of change requests to one
         timestamp=body["timestamp"],
         data=body["data"],
+        actor=actor(row),
+        previous_hash=row.previous_hash,
+        hash=row.hash,
     )
+
+
+def actor(row: Event) -> schemas.ActorOut | None:
+    """Who an event is by."""
+    return None if row.actor is None else schemas.ActorOut(**row.actor)
 
 
 def _calls(app_contract: str, compose_hash: str, devices: tuple[str, ...]) -> list[schemas.Call]:

@@ -2,16 +2,21 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.domain.actors import ActorKind
 from service.domain.alerts import AlertCode
 from service.domain.api_keys import Scope
 from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionState
 from service.domain.states import State
+
+NO_ACTOR: Final = "Who did it; null in what was written before this was kept"
+PREVIOUS_HASH: Final = "`hash` of the event before it in its chain, 64 zeros for none; null as `actor`"
+OWN_HASH: Final = "SHA-256 over the event and `previous_hash`, see docs/operations.md; null as `actor`"
 
 
 class _Answer(BaseModel):
@@ -243,8 +248,19 @@ class ChangeRequestList(_Answer):
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last")
 
 
+class ActorOut(_Answer):
+    """Who did it."""
+
+    model_config = ConfigDict(title="Actor")
+
+    kind: ActorKind
+    id: str | None = Field(description="Of an API key, or of the event by which Phala Cloud told")
+    name: str | None = Field(description="Of the API key, the operator, or the part of the service")
+    owners: list[str] = Field(description="Owners of the Safe whose signatures are held")
+
+
 class EventOut(_Answer):
-    """Something that happened to a change request; webhooks carry the same ``type``, ``timestamp`` and ``data``."""
+    """Something that happened to a change request; webhooks carry the same members but ``id`` and ``seq``."""
 
     model_config = ConfigDict(title="Event")
 
@@ -254,6 +270,9 @@ class EventOut(_Answer):
     state: State = Field(description="State after the event")
     timestamp: datetime
     data: dict[str, Any]
+    actor: ActorOut | None = Field(description=NO_ACTOR)
+    previous_hash: str | None = Field(description=PREVIOUS_HASH)
+    hash: str | None = Field(description=OWN_HASH)
 
 
 class EventList(_Answer):

@@ -15,6 +15,7 @@ from service.api.problems import (
     invalid,
 )
 from service.domain import chain_names
+from service.domain.actors import Actor
 from service.domain.reasons import ADVICE, Reason
 from service.store import requests
 from service.store.requests import PreparedUpdate, Submission
@@ -98,14 +99,14 @@ def _chain_id(body: PreparedUpdateBody, chains: Mapping[int, ChainLinks]) -> int
     return told
 
 
-def store(parts: ApiParts, asked: Submission) -> ChangeRequest:
+def store(parts: ApiParts, asked: Submission, actor: Actor) -> ChangeRequest:
     """Keep a submission.
 
     Raises:
         Problem: ``not_permitted`` or ``token_already_submitted``.
     """
     try:
-        return requests.submit(parts.database, asked, parts.clock.now())
+        return requests.submit(parts.database, asked, parts.clock.now(), actor)
     except requests.NotAllowedHere:
         raise Problem(
             NOT_PERMITTED,

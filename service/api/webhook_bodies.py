@@ -10,15 +10,16 @@ from service.api.fields import ONE_LINE, Line
 from service.domain.ids import form_of
 from service.domain.webhook_signature import LONGEST_KEY, SECRET_PREFIX, SHORTEST_KEY, valid_secret
 from service.domain.webhook_urls import LONGEST_URL
-from service.domain.webhooks import DeliveryState, known_pattern
+from service.domain.webhooks import FEED_TYPES, DeliveryState, known_pattern
 
 _MOST_TYPES: Final = 50
 _LONGEST_OVERLAP: Final = 7 * 86400
+_NO_TYPE: Final = "is neither a type of event nor the beginning of one, such as change_request.*"
 
 
 def _pattern(value: str) -> str:
     if not known_pattern(value):
-        raise ValueError("is neither a type of event nor the beginning of one, such as change_request.*")
+        raise ValueError(_NO_TYPE)
     return value
 
 
@@ -29,8 +30,8 @@ def _secret(value: SecretStr) -> SecretStr:
 
 
 def _types(value: str) -> str:
-    for pattern in value.split(","):
-        _pattern(pattern)
+    if not all(known_pattern(pattern, FEED_TYPES) for pattern in value.split(",")):
+        raise ValueError(_NO_TYPE)
     return value
 
 

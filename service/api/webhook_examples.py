@@ -91,6 +91,9 @@ FEED: Final[dict[str, Any]] = {
             "state": "received",
             "timestamp": "2026-07-01T09:30:00Z",
             "data": {"id": _REQUEST, "sequence": 1, "state": "received", "title": "Release 1.4.2"},
+            "actor": {"kind": "api_key", "id": "key_01980f3ac5e97f1b2c3d4e5f60718295", "name": "CI", "owners": []},
+            "previous_hash": "0" * 64,
+            "hash": "5d0f4c1b8f0e6f9a7a1f6f2f3a86c1f0be4d9b1c2e0c7a5d6b3e8f9a0b1c2d3e",
         }
     ],
     "next_cursor": "ODIxLjE0",

@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api import representation
+from service.api.schemas import NO_ACTOR, OWN_HASH, PREVIOUS_HASH, ActorOut
 from service.domain.states import State
 from service.domain.webhooks import (
     DISABLED_ADVICE,
@@ -162,15 +164,18 @@ class ReplayOut(_Answer):
 
 
 class FeedEvent(_Answer):
-    """An event of the workspace; webhooks carry the same ``type``, ``timestamp`` and ``data``."""
+    """An event of the workspace; webhooks carry the same ``type``, ``timestamp``, ``data``, ``actor`` and hashes."""
 
     id: str
     type: str
-    change_request_id: str | None
-    seq: int | None = Field(description="Counts from 1 without gaps, per change request")
+    change_request_id: str | None = Field(description="Null for what concerns the workspace itself")
+    seq: int | None = Field(description="Counts from 1 without gaps, per change request, and for the workspace itself")
     state: State | None = Field(description="State of the change request after the event")
     timestamp: datetime
     data: dict[str, Any]
+    actor: ActorOut | None = Field(description=NO_ACTOR)
+    previous_hash: str | None = Field(description=PREVIOUS_HASH)
+    hash: str | None = Field(description=OWN_HASH)
 
     @classmethod
     def of(cls, row: Event) -> Self:
@@ -184,6 +189,9 @@ class FeedEvent(_Answer):
             state=None if row.state is None else State(row.state),
             timestamp=body["timestamp"],
             data=body["data"],
+            actor=representation.actor(row),
+            previous_hash=row.previous_hash,
+            hash=row.hash,
         )
 
 

@@ -17,12 +17,18 @@ from service.domain.states import State
 class Notice(StrEnum):
     """Events beside the state changes, sent as ``change_request.<notice>``."""
 
+    CANCEL_REQUESTED = "cancel_requested"
+    REFRESH_REQUESTED = "refresh_requested"
     APPROVAL_ADDED = "approval_added"
     THRESHOLD_REACHED = "threshold_reached"
     EXPIRING = "expiring"
     TOKEN_REFRESHED = "token_refreshed"  # noqa: S105 - an event name, no secret
     REORGED = "reorged"
     ALERT = "alert"
+
+
+Notices = tuple[tuple[Notice, Mapping[str, object]], ...]
+"""Events, each with what else is in its ``data``, in order."""
 
 
 class Facts(TypedDict, total=False):
@@ -73,7 +79,7 @@ class News:
     """
 
     facts: Facts = field(default_factory=Facts)
-    notices: tuple[tuple[Notice, Mapping[str, object]], ...] = ()
+    notices: Notices = ()
     heard: Mapping[str, Verdict] = field(default_factory=dict)
 
 
@@ -85,7 +91,7 @@ class Advance:
     facts: Facts = field(default_factory=Facts)
     reason: Reason | None = None
     detail: str | None = None
-    notices: tuple[tuple[Notice, Mapping[str, object]], ...] = ()
+    notices: Notices = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class Wait:
     reason: Reason
     detail: str | None = None
     facts: Facts = field(default_factory=Facts)
-    notices: tuple[tuple[Notice, Mapping[str, object]], ...] = ()
+    notices: Notices = ()
     failed_attempt: bool = False
     """Counts towards the back-off and the attempts shown to people."""
 

@@ -40,6 +40,16 @@ MEANINGS: dict[State, str] = {
     State.FAILED: "ended with a reason code",
 }
 
+SERVED_BY: dict[State, str] = {
+    State.RECEIVED: "prepare",
+    State.PREPARED: "propose",
+    State.PROPOSED: "await",
+    State.EXECUTED: "await",
+    State.REGISTERED: "commit",
+    State.COMMITTED: "track",
+}
+"""The verb that serves each live state: the name of its step and of its queue, and of whom events say did it."""
+
 TERMINAL = frozenset(
     {
         State.COMPLETED,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from enum import StrEnum
 
+from service.domain.acts import Act
 from service.domain.outcomes import Notice
 from service.domain.states import State
 
@@ -92,7 +93,9 @@ EVENT_TYPES: tuple[str, ...] = (
     *(f"change_request.{name}" for name in (*State, *Notice)),
     *(f"webhook_endpoint.{name}" for name in EndpointEvent),
 )
-"""Every type of event."""
+"""Every type of event that is sent."""
+FEED_TYPES: tuple[str, ...] = (*EVENT_TYPES, *Act)
+"""Every type of event that is in the feed."""
 
 
 def wants(patterns: Sequence[str], event_type: str) -> bool:
@@ -111,8 +114,8 @@ def _fits(pattern: str, event_type: str) -> bool:
     return pattern == event_type
 
 
-def known_pattern(pattern: str) -> bool:
-    """Whether a pattern is an event type, or the beginning of one up to a dot and ``*``."""
+def known_pattern(pattern: str, types: Sequence[str] = EVENT_TYPES) -> bool:
+    """Whether a pattern is one of the event types, or the beginning of one up to a dot and ``*``."""
     if pattern.endswith("*") and not pattern.endswith(".*"):
         return False
-    return any(_fits(pattern, event_type) for event_type in EVENT_TYPES)
+    return any(_fits(pattern, event_type) for event_type in types)

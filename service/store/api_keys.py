@@ -4,14 +4,17 @@ import hmac
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import SecretStr
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
+from service.domain.acts import Act
 from service.domain.api_keys import RANDOM_BYTES, Scope, digest, hint, mint
+from service.store import acts
 from service.store.database import Database, Prepared
 from service.store.locks import lock_name
 from service.store.tables import ApiKey, Workspace
@@ -21,7 +24,8 @@ MOST_LIVE: Final = 100
 
 _FIND = Prepared(
     """
-    SELECT k.id, k.digest, k.workspace_id, w.slug, k.scope FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id
+    SELECT k.id, k.digest, k.workspace_id, w.slug, k.scope, k.name
+    FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id
     WHERE k.digest = %(digest)s AND k.revoked_at IS NULL
         AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
     """,
@@ -59,6 +63,7 @@ class Holder:
     workspace_id: str
     workspace: str
     scope: Scope
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +82,21 @@ class NewKey:
     lifetime: timedelta | None = None
 
 
-def create(database: Database, asked: NewKey) -> tuple[ApiKey, SecretStr]:
+def create(database: Database, asked: NewKey, actor: Actor) -> tuple[ApiKey, SecretStr]:
     """Make a key; its row, and the key, which nobody can read again.
 
     Raises:
         TooManyKeys: see there.
     """
     with database.transaction() as session:
-        return _create(database, session, asked, replaces=None)
+        made = _create(database, session, asked, replaces=None)
+        _note(database, session, made[0], Act.KEY_CREATED, actor)
+        return made
+
+
+def _note(database: Database, session: Session, row: ApiKey, act: Act, actor: Actor, **more: object) -> None:
+    key = {"id": row.id, "name": row.name, "scope": row.scope, "expires_at": _iso(row.expires_at)}
+    acts.append(database, session, row.workspace_id, act, actor=actor, data={"api_key": key, **more})
 
 
 def _create(database: Database, session: Session, asked: NewKey, *, replaces: str | None) -> tuple[ApiKey, SecretStr]:
@@ -108,6 +120,10 @@ def _create(database: Database, session: Session, asked: NewKey, *, replaces: st
     return session.get_one(ApiKey, values["id"]), SecretStr(key)
 
 
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
+
+
 def find(database: Database, key: str) -> Holder | None:
     """Who holds a key, if it works now.
 
@@ -118,8 +134,9 @@ def find(database: Database, key: str) -> Holder | None:
     rows = database.look(_FIND, {"digest": presented})
     if not rows:
         return None
-    ((key_id, kept, workspace_id, slug, scope),) = rows
-    return Holder(key_id, workspace_id, slug, Scope(scope)) if hmac.compare_digest(bytes(kept), presented) else None
+    ((key_id, kept, workspace_id, slug, scope, name),) = rows
+    found = Holder(key_id, workspace_id, slug, Scope(scope), name)
+    return found if hmac.compare_digest(bytes(kept), presented) else None
 
 
 def get(session: Session, workspace_id: str, key_id: str) -> ApiKey | None:
@@ -135,16 +152,20 @@ def listing(session: Session, workspace_id: str, *, ended: bool = False) -> Sequ
     return session.scalars(statement.order_by(ApiKey.id.desc())).all()
 
 
-def revoke(database: Database, workspace_id: str, key_id: str) -> ApiKey | None:
+def revoke(database: Database, workspace_id: str, key_id: str, actor: Actor) -> ApiKey | None:
     """End a key now; one that ended stays as it is. ``None`` if there is no such key."""
     ours = (ApiKey.id == key_id, ApiKey.workspace_id == workspace_id)
     with database.transaction() as session:
-        session.execute(update(ApiKey).where(*ours, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now()))
-        return get(session, workspace_id, key_id)
+        ended = update(ApiKey).where(*ours, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now())
+        done = session.scalars(ended.returning(ApiKey.id)).one_or_none()
+        row = get(session, workspace_id, key_id)
+        if done is not None and row is not None:
+            _note(database, session, row, Act.KEY_REVOKED, actor)
+        return row
 
 
 def rotate(
-    database: Database, workspace_id: str, key_id: str, *, overlap: timedelta, created_by: str
+    database: Database, workspace_id: str, key_id: str, *, overlap: timedelta, created_by: str, actor: Actor
 ) -> tuple[ApiKey, SecretStr]:
     """Make a key that does the same for as long, and end the old one after ``overlap``.
 
@@ -164,7 +185,9 @@ def rotate(
         asked = NewKey(workspace_id, old.name, Scope(old.scope), created_by, lifetime)
         made = _create(database, session, asked, replaces=old.id)
         ends = func.least(ApiKey.expires_at, func.now() + overlap)  # least() passes over null
-        session.execute(update(ApiKey).where(ApiKey.id == old.id).values(expires_at=ends))
+        changed = update(ApiKey).where(ApiKey.id == old.id).values(expires_at=ends).returning(ApiKey.expires_at)
+        replaced = {"id": old.id, "expires_at": _iso(session.scalars(changed).one())}
+        _note(database, session, made[0], Act.KEY_ROTATED, actor, replaced=replaced)
         return made
 
 

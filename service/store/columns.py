@@ -8,6 +8,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
+def storable(text: str) -> str:
+    """Text with a replacement in place of what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
 class AnyText(TypeDecorator[str]):
     """Text that PostgreSQL can always store.
 
@@ -20,9 +25,7 @@ class AnyText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - the interface
         """The value with a replacement in place of what cannot be stored."""
-        if value is None:
-            return None
-        return value.replace("\0", "\ufffd").encode(errors="replace").decode()
+        return None if value is None else storable(value)
 
 
 class Base(DeclarativeBase):

@@ -163,10 +163,11 @@ class Database:
                 rows = connection.execute(statement.sql, {**statement.constants, **parameters}).fetchall()
                 connection.autocommit = False
             except psycopg.Error as error:
-                if connection.broken:
+                lost = connection.broken
+                if lost:
                     self.engine.dispose()  # what the server closed is seldom one connection alone
                 pooled.invalidate()
-                raise OperationalError(None, None, error, connection_invalidated=connection.broken) from error
+                raise OperationalError(None, None, error, connection_invalidated=lost) from error
         return rows
 
     @contextmanager

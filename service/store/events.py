@@ -1,19 +1,38 @@
-"""Events and their outbox rows, written in the transaction of what they tell about."""
+"""Events and their outbox rows, written in the transaction of what they tell about.
+
+They are the audit log as well: each has the hash of the one before it in its chain, see ``service.domain.audit``.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, cast
 
-from sqlalchemy import func, insert, literal, select
+from sqlalchemy import Select, Table, func, insert, literal, select, true
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
+from service.domain.audit import GENESIS, Entry, with_hashes
 from service.domain.reasons import ADVICE, Reason
 from service.domain.snapshots import SafeTransactionKind
-from service.domain.webhooks import EndpointEvent, EndpointState, wants
+from service.domain.webhooks import EndpointState, wants
+from service.store.audit_rows import unchained_hash
+from service.store.columns import storable
 from service.store.database import Database
 from service.store.tables import ChangeRequest, Event, SafeTransaction, WebhookDelivery, WebhookEndpoint
+
+_EVENTS: Final = cast("Table", Event.__table__)
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """What happened, by whom and when, as it is to be told."""
+
+    type: str
+    actor: Actor
+    now: datetime
+    data: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,54 +44,102 @@ class StoredEvent:
     change_request_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _New:
-    workspace_id: str
-    type: str
-    now: datetime
-    data: Mapping[str, object]
-    change_request_id: str | None = None
-    seq: int | None = None
-    state: str | None = None
-
-
 def append(
     database: Database,
     session: Session,
     row: ChangeRequest,
     *,
     name: str,
+    actor: Actor,
     now: datetime,
     extra: Mapping[str, object] | None = None,
 ) -> None:
     """Append ``change_request.<name>`` with the row's next sequence number, and a delivery per endpoint that wants it.
 
-    The caller holds the row (it was just updated in this transaction), which keeps the numbers without gaps.
+    The caller holds the row (it was just updated in this transaction), which keeps numbers and hashes without gaps.
     """
-    row.last_event_seq += 1
-    event_type = f"change_request.{name}"
-    data = {**_data(database, session, row), **(extra or {})}
-    new = _New(row.workspace_id, event_type, now, data, row.id, row.last_event_seq, row.state)
-    stored = _store(database, session, new)
-    deliver(database, session, stored, endpoints_for(session, row.workspace_id, event_type))
+    seq = row.last_event_seq + 1
+    previous = _last_hash(session, row)
+    with session.no_autoflush:  # the row is written once, with number and hash
+        data = {**_data(database, session, row, seq), **(extra or {})}
+    new = New(f"change_request.{name}", actor, now, data)
+    entry = new_entry(database, row.workspace_id, new, seq, of=(row.id, row.state))
+    values = columns_of(entry, previous)
+    row.last_event_seq = row.last_chained_seq = seq
+    row.last_event_hash = values["hash"]
+    session.flush()
+    stored, wanting = _insert_and_find(session, values)
+    deliver(database, session, stored, wanting)
 
 
-def append_about_endpoint(
-    database: Database,
-    session: Session,
-    workspace_id: str,
-    event: EndpointEvent,
-    *,
-    now: datetime,
-    data: Mapping[str, object],
-) -> StoredEvent:
-    """Append ``webhook_endpoint.<event>``; the caller says who gets it, see ``deliver``."""
-    return _store(database, session, _New(workspace_id, f"webhook_endpoint.{event}", now, data))
+def _last_hash(session: Session, row: ChangeRequest) -> str:
+    """The hash before the row's next event; that of what a version without hashes wrote is computed."""
+    chained, known = row.last_chained_seq or 0, row.last_event_hash or GENESIS
+    return known if chained == row.last_event_seq else unchained_hash(session, row.id, chained, known)
+
+
+def new_entry(database: Database, workspace_id: str, new: New, seq: int, of: tuple[str, str] | None = None) -> Entry:
+    """An event that is to be appended; ``of`` is the id and the state of its change request."""
+    who = new.actor.as_json()
+    body = {"type": new.type, "timestamp": new.now.isoformat(), "data": new.data, "actor": who}
+    request_id, state = of or (None, None)
+    return Entry(
+        id=database.new_id("evt"),
+        workspace_id=workspace_id,
+        change_request_id=request_id,
+        seq=seq,
+        type=new.type,
+        state=state,
+        created_at=new.now,
+        actor=who,
+        origin=new.actor.origin,
+        body=storable(json.dumps(body, separators=(",", ":"), ensure_ascii=False)),
+    )
+
+
+def columns_of(entry: Entry, previous: str) -> dict[str, Any]:
+    """The columns of an event behind one of another hash."""
+    own = entry.digest(previous)
+    return {
+        "id": entry.id,
+        "workspace_id": entry.workspace_id,
+        "change_request_id": entry.change_request_id,
+        "seq": entry.seq,
+        "type": entry.type,
+        "state": entry.state,
+        "body": with_hashes(entry.body, previous, own),
+        "created_at": entry.created_at,
+        "actor": entry.actor,
+        "origin": entry.origin,
+        "previous_hash": previous,
+        "hash": own,
+    }
+
+
+def _insert_and_find(session: Session, values: Mapping[str, Any]) -> tuple[StoredEvent, list[str]]:
+    """Store an event and find the endpoints that want it, by one statement; see ``endpoints_for``."""
+    new = insert(_EVENTS).values(**values).returning(_EVENTS.c.position).cte("new")
+    live = _live_endpoints(values["workspace_id"]).subquery("live")
+    rows = session.execute(
+        select(new.c.position, live.c.id, live.c.event_types).select_from(new.outerjoin(live, true()))
+    ).all()
+    stored = StoredEvent(values["id"], rows[0].position, values["change_request_id"])
+    return stored, [row.id for row in rows if row.id is not None and wants(row.event_types, values["type"])]
+
+
+def store(session: Session, values: Mapping[str, Any]) -> StoredEvent:
+    """Store an event without looking for endpoints."""
+    position = session.scalars(insert(_EVENTS).values(**values).returning(_EVENTS.c.position)).one()
+    return StoredEvent(values["id"], position, values["change_request_id"])
 
 
 def endpoints_for(session: Session, workspace_id: str, event_type: str) -> list[str]:
     """Ids of the workspace's endpoints that want an event, locked against being deleted before it is theirs."""
-    statement = (
+    return [row.id for row in session.execute(_live_endpoints(workspace_id)) if wants(row.event_types, event_type)]
+
+
+def _live_endpoints(workspace_id: str) -> Select[str, list[str]]:
+    return (
         select(WebhookEndpoint.id, WebhookEndpoint.event_types)
         .where(
             WebhookEndpoint.workspace_id == workspace_id,
@@ -81,7 +148,6 @@ def endpoints_for(session: Session, workspace_id: str, event_type: str) -> list[
         .order_by(WebhookEndpoint.id)
         .with_for_update(read=True, key_share=True)
     )
-    return [row.id for row in session.execute(statement) if wants(row.event_types, event_type)]
 
 
 def deliver(database: Database, session: Session, event: StoredEvent, endpoint_ids: Sequence[str]) -> list[str]:
@@ -104,27 +170,10 @@ def delivery_of(database: Database, event: StoredEvent, endpoint_id: str) -> dic
     }
 
 
-def _store(database: Database, session: Session, new: _New) -> StoredEvent:
-    event_id = database.new_id("evt")
-    body = {"type": new.type, "timestamp": new.now.isoformat(), "data": new.data}
-    statement = insert(Event).values(
-        id=event_id,
-        workspace_id=new.workspace_id,
-        change_request_id=new.change_request_id,
-        seq=new.seq,
-        type=new.type,
-        state=new.state,
-        body=json.dumps(body, separators=(",", ":"), ensure_ascii=False),
-        created_at=new.now,
-    )
-    position = session.scalars(statement.returning(Event.position)).one()
-    return StoredEvent(event_id, position, new.change_request_id)
-
-
-def _data(database: Database, session: Session, row: ChangeRequest) -> dict[str, Any]:
+def _data(database: Database, session: Session, row: ChangeRequest, seq: int) -> dict[str, Any]:
     return {
         "id": row.id,
-        "sequence": row.last_event_seq,
+        "sequence": seq,
         "state": row.state,
         "title": row.title,
         "cvm": {"id": row.cvm_id, "vm_uuid": row.vm_uuid, "name": row.cvm_name},

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from service.domain.acts import Act
 from service.store.tables import Event
 
 
@@ -23,10 +24,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class FeedFilters:
-    """Which events to show. ``types`` are event types and prefixes such as ``change_request.*``; none means all."""
+    """Which events to show.
+
+    Attributes:
+        types: event types and prefixes such as ``change_request.*``; none means those that webhooks carry.
+        acts: show acts on the workspace too, where ``types`` names none.
+    """
 
     types: Sequence[str] = ()
     change_request_id: str | None = None
+    acts: bool = False
 
 
 def settled() -> ColumnElement[bool]:
@@ -59,6 +66,8 @@ def read(session: Session, workspace_id: str, filters: FeedFilters, *, after: Pl
     )
     if filters.types:
         statement = statement.where(of_types(filters.types))
+    elif not filters.acts:
+        statement = statement.where(Event.type.not_in(list(Act)))
     if filters.change_request_id is not None:
         statement = statement.where(Event.change_request_id == filters.change_request_id)
     return session.scalars(statement.order_by(Event.transaction_id, Event.position).limit(limit)).all()

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from service.domain.actors import Actor, ActorKind
 from service.domain.prepares import (
     DOUBT,
     TOKEN_LIFETIME,
@@ -41,12 +42,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A prepare as a webhook told it."""
+    """A prepare as a webhook told it. ``origin`` is where the webhook came from, see ``Actor``."""
 
     event_id: str
     vm_uuid: str
     cvm_name: str | None
     prepare: HeardPrepare
+    origin: Mapping[str, str] | None = None
 
 
 def hear(database: Database, workspace_id: str, told: Told, now: datetime) -> None:
@@ -66,6 +68,7 @@ def hear(database: Database, workspace_id: str, told: Told, now: datetime) -> No
         "token_sealed": database.sealer.seal(heard.token, purpose=HEARD_TOKEN, row_id=row_id),
         "expires_at": heard.expires_at,
         "received_at": now,
+        "origin": told.origin,
     }
     with database.transaction() as session:
         lock_cvm(session, workspace_id, told.vm_uuid)
@@ -233,6 +236,7 @@ def _new_request(
         deadline_at=now + timedelta(seconds=workspace.deadline_seconds),
         due_at=func.clock_timestamp(),
         last_event_seq=0,
+        last_chained_seq=0,
         created_at=now,
         updated_at=now,
     )
@@ -243,5 +247,6 @@ def _new_request(
             tokens.hold(session, request_id, row.token_fingerprint)
     except IntegrityError:
         return None
-    events.append(database, session, request, name=State.RECEIVED.value, now=now)
+    actor = Actor(ActorKind.PHALA_CLOUD, id=row.event_id, origin=row.origin)
+    events.append(database, session, request, name=State.RECEIVED.value, actor=actor, now=now)
     return request_id

@@ -7,6 +7,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
 from service.domain.outcomes import Notice
 from service.domain.prepares import TOKEN_LIFETIME
 from service.domain.states import TERMINAL, State
@@ -36,7 +37,7 @@ class AnotherUpdate(Exception):
         self.member = member
 
 
-def wish_refresh(database: Database, workspace_id: str, request_id: str, now: datetime) -> None:
+def wish_refresh(database: Database, workspace_id: str, request_id: str, now: datetime, actor: Actor) -> None:
     """Store the wish for a fresh token; the lease holder prepares the patch again.
 
     Raises:
@@ -49,11 +50,20 @@ def wish_refresh(database: Database, workspace_id: str, request_id: str, now: da
         row = _refreshable(session, workspace_id, request_id)
         if row.patch is None:
             raise NoPatch
-        _write(session, row, {"refresh_requested_at": row.refresh_requested_at or now, "refresh_due_at": None}, now)
+        asked = row.refresh_requested_at
+        wished = _write(session, row, {"refresh_requested_at": asked or now, "refresh_due_at": None}, now)
+        if asked is None:
+            events.append(database, session, wished, name=Notice.REFRESH_REQUESTED.value, actor=actor, now=now)
 
 
 def hand_in(
-    database: Database, workspace_id: str, request_id: str, prepared: PreparedUpdate, vm_uuid: str | None, now: datetime
+    database: Database,
+    workspace_id: str,
+    request_id: str,
+    prepared: PreparedUpdate,
+    vm_uuid: str | None,
+    now: datetime,
+    actor: Actor,
 ) -> None:
     """Take a token of the same update, prepared again by somebody else.
 
@@ -64,6 +74,7 @@ def hand_in(
         prepared: what Phala Cloud answered.
         vm_uuid: the dashed CVM that it says it is for, if it says so.
         now: the time.
+        actor: who hands it in.
 
     Raises:
         AlreadyEnded: in a terminal state.
@@ -95,7 +106,8 @@ def hand_in(
         if not new:
             raise TokenAlreadySubmitted(holder_of_token(database, session, workspace_id, prepared.commit_token))
         extra = {"token_expires_at": expires_at.isoformat()}
-        events.append(database, session, refreshed, name=Notice.TOKEN_REFRESHED.value, now=now, extra=extra)
+        name = Notice.TOKEN_REFRESHED.value
+        events.append(database, session, refreshed, name=name, actor=actor, now=now, extra=extra)
 
 
 _SETTLED = {

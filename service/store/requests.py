@@ -10,6 +10,8 @@ from sqlalchemy import func, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
+from service.domain.outcomes import Notice
 from service.domain.snapshots import Intake, SafeTransactionKind
 from service.domain.states import TERMINAL, State
 from service.store import events, tokens
@@ -82,7 +84,7 @@ class Approval:
         return approvals[-1] if approvals else None
 
 
-def submit(database: Database, submission: Submission, now: datetime) -> ChangeRequest:
+def submit(database: Database, submission: Submission, now: datetime, actor: Actor) -> ChangeRequest:
     """Store a change request in ``received``, with its first event.
 
     Raises:
@@ -100,7 +102,7 @@ def submit(database: Database, submission: Submission, now: datetime) -> ChangeR
                 session.flush()
                 _hold(database, session, row, submission.prepared)
             # Both rows are written by the flush of this, the request with the number of its first event.
-            events.append(database, session, row, name=State.RECEIVED.value, now=now)
+            events.append(database, session, row, name=State.RECEIVED.value, actor=actor, now=now)
             session.refresh(row)  # what the database filled in
     except IntegrityError as error:
         if "commit_token_fingerprint" in str(error.orig):
@@ -157,6 +159,7 @@ def _values(database: Database, request_id: str, submission: Submission, now: da
         "created_at": now,
         "updated_at": now,
         "last_event_seq": 0,
+        "last_chained_seq": 0,
     }
     prepared = submission.prepared
     if prepared is not None:
@@ -231,7 +234,9 @@ def events_of(session: Session, row: ChangeRequest, *, after: int, limit: int) -
     ).all()
 
 
-def wish_cancel(database: Database, workspace_id: str, request_id: str, now: datetime) -> ChangeRequest | None:
+def wish_cancel(
+    database: Database, workspace_id: str, request_id: str, now: datetime, actor: Actor
+) -> ChangeRequest | None:
     """Store the wish to cancel; the lease holder turns it into a state. ``None`` if there is no such request.
 
     Raises:
@@ -257,5 +262,6 @@ def wish_cancel(database: Database, workspace_id: str, request_id: str, now: dat
                 .values(cancel_requested_at=now, due_at=func.clock_timestamp(), rung_at=None, updated_at=now)
             )
             session.execute(wish)
+            events.append(database, session, row, name=Notice.CANCEL_REQUESTED.value, actor=actor, now=now)
             session.refresh(row)
         return row

@@ -7,6 +7,9 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
+from service.domain.actors import Actor
+from service.domain.acts import Act
+from service.store import acts
 from service.store.database import Database
 from service.store.idempotency import ANSWER, ANSWER_ID
 from service.store.inbound import HEARD_TOKEN
@@ -14,7 +17,7 @@ from service.store.sealing import Sealer, SealingError
 from service.store.tables import ChangeRequest, IdempotentAnswer, InboundEvent, WebhookEndpoint, Workspace
 from service.store.tokens import TOKEN
 from service.store.webhook_endpoints import WEBHOOK_SECRET
-from service.store.workspaces import PHALA_KEY, PHALA_SECRET
+from service.store.workspace_changes import PHALA_KEY, PHALA_SECRET
 
 _BATCH = 100
 
@@ -55,6 +58,21 @@ def rotate(database: Database) -> Iterator[Progress]:
             yield Progress(f"{column.class_.__tablename__}.{column.key}", sealed, faults)
             if not after:
                 break
+
+
+def tell(database: Database, actor: Actor, *, unreadable: int) -> None:
+    """Append to every workspace's acts that its secrets were sealed again, and by which key.
+
+    Args:
+        database: where.
+        actor: who did it.
+        unreadable: how many secrets, of all workspaces, did not open and stay as they were.
+    """
+    key_id = database.sealer.active_prefix.partition(b"\0")[0].decode()
+    with database.transaction() as session:
+        for workspace_id in session.scalars(select(Workspace.id).order_by(Workspace.id)).all():
+            data = {"key_id": key_id, "unreadable": unreadable}
+            acts.append(database, session, workspace_id, Act.SECRETS_ROTATED, actor=actor, data=data)
 
 
 def _batch(

@@ -11,9 +11,10 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
 from service.domain.errors import CvmBusy, LeaseLost
-from service.domain.outcomes import Advance, Facts, News, Outcome, Wait
-from service.domain.states import HOLDS_CVM, TERMINAL, State, may_follow
+from service.domain.outcomes import Advance, Facts, News, Notice, Notices, Outcome, Wait
+from service.domain.states import HOLDS_CVM, SERVED_BY, TERMINAL, State, may_follow
 from service.store import events, inbound, membership, tokens
 from service.store.database import Database
 from service.store.leases import Lease, due_again, given_back, held
@@ -66,8 +67,17 @@ def publish(database: Database, lease: Lease, news: News, now: datetime) -> None
     with database.transaction() as session:
         row = _write(session, lease, {**columns(database, lease, news.facts), "updated_at": now})
         inbound.decide(session, news.heard, row.id, now)
-        for notice, data in news.notices:
-            events.append(database, session, row, name=notice.value, now=now, extra=data)
+        _tell(database, session, row, State(row.state), news.notices, now)
+
+
+def _tell(
+    database: Database, session: Session, row: ChangeRequest, source: State, notices: Notices, now: datetime
+) -> None:
+    """Append what happened beside a change of state. Signatures are their owners' doing, the rest the step's."""
+    for notice, data in notices:
+        owners = data.get("owners") if notice is Notice.APPROVAL_ADDED else None
+        actor = Actor.signers(tuple(owners)) if isinstance(owners, list) else Actor.system(SERVED_BY[source])
+        events.append(database, session, row, name=notice.value, actor=actor, now=now, extra=data)
 
 
 def _give_back_if_cancelled(session: Session, lease: Lease) -> bool:
@@ -110,8 +120,7 @@ def _wait(database: Database, session: Session, lease: Lease, source: State, out
         },
         ChangeRequest.state == source.value,
     )
-    for notice, data in outcome.notices:
-        events.append(database, session, row, name=notice.value, now=now, extra=data)
+    _tell(database, session, row, source, outcome.notices, now)
 
 
 def _advance(
@@ -142,9 +151,9 @@ def _advance(
     row = _write(session, lease, values, ChangeRequest.state == source.value, also=_TELL)
     if joined is not None:
         membership.leave(session, joined)
-    events.append(database, session, row, name=target.value, now=now, extra={"previous_state": source.value})
-    for notice, data in outcome.notices:
-        events.append(database, session, row, name=notice.value, now=now, extra=data)
+    actor, extra = Actor.system(SERVED_BY[source]), {"previous_state": source.value}
+    events.append(database, session, row, name=target.value, actor=actor, now=now, extra=extra)
+    _tell(database, session, row, source, outcome.notices, now)
     if freed is not None:
         inbound.settle(database, session, row.workspace_id, freed, now)
 

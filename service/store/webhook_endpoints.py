@@ -1,7 +1,8 @@
 """Webhook endpoints: made, changed, rotated, disabled, deleted.
 
 Whoever deletes one locks its row against the key share lock of those who write deliveries for it, so that none is left
-behind. Locks are taken in one order: the endpoint, then its deliveries. Those who create are counted one by one.
+behind. Locks are taken in one order: the endpoint, then its deliveries, the chain of acts last. Those who create are
+counted one by one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
+from service.domain.acts import Act
 from service.domain.webhooks import (
     DISABLED_ADVICE,
     DeliveryState,
@@ -24,13 +27,14 @@ from service.domain.webhooks import (
     EndpointState,
     ManagedBy,
 )
-from service.store import events
+from service.store import acts, events
 from service.store.database import Database
 from service.store.locks import lock_name
 from service.store.tables import WebhookDelivery, WebhookEndpoint
 
 WEBHOOK_SECRET: Final = "webhook_secret"  # noqa: S105 - the name of a column
 MOST_ENDPOINTS: Final = 50
+_DELIVERING: Final = "deliver"
 _LIVE_URL: Final = "uq_webhook_endpoints_live_url"
 
 
@@ -64,7 +68,7 @@ class NewEndpoint:
     event_types: Sequence[str] = ()
 
 
-def create(database: Database, workspace_id: str, new: NewEndpoint) -> WebhookEndpoint:
+def create(database: Database, workspace_id: str, new: NewEndpoint, actor: Actor) -> WebhookEndpoint:
     """Store an endpoint of the API.
 
     Raises:
@@ -74,7 +78,7 @@ def create(database: Database, workspace_id: str, new: NewEndpoint) -> WebhookEn
         lock_name(session, f"webhook endpoints:{workspace_id}")
         if session.scalars(select(func.count()).where(not_deleted(workspace_id))).one() >= MOST_ENDPOINTS:
             raise TooManyEndpoints
-        return add(database, session, workspace_id, new, ManagedBy.API)
+        return add(database, session, workspace_id, new, ManagedBy.API, actor)
 
 
 @contextmanager
@@ -89,7 +93,7 @@ def _url_free() -> Iterator[None]:
 
 
 def add(
-    database: Database, session: Session, workspace_id: str, new: NewEndpoint, managed_by: ManagedBy
+    database: Database, session: Session, workspace_id: str, new: NewEndpoint, managed_by: ManagedBy, actor: Actor
 ) -> WebhookEndpoint:
     """Store an endpoint; the caller holds what else there must be room for."""
     endpoint_id = database.new_id("ep")
@@ -105,8 +109,15 @@ def add(
     )
     session.add(row)
     session.flush()
+    note(database, session, row, Act.ENDPOINT_CREATED, actor, event_types=row.event_types)
     session.refresh(row)
     return row
+
+
+def note(database: Database, session: Session, row: WebhookEndpoint, act: Act, actor: Actor, **more: object) -> None:
+    """Write down what was done to an endpoint that the caller holds."""
+    data = {"webhook_endpoint": about(database, row), **more}
+    acts.append(database, session, row.workspace_id, act, actor=actor, data=data)
 
 
 def seal(database: Database, endpoint_id: str, secret: SecretStr) -> bytes:
@@ -164,6 +175,7 @@ def change(
     endpoint_id: str,
     values: Mapping[str, Any],
     *,
+    actor: Actor,
     paused: bool | None = None,
 ) -> WebhookEndpoint | None:
     """Change an endpoint; ``None`` if there is none.
@@ -173,6 +185,7 @@ def change(
         workspace_id: whose.
         endpoint_id: which.
         values: of ``url``, ``description`` and ``event_types`` those that change.
+        actor: who changes it.
         paused: hold what is to be sent, or let it go; the latter also puts a disabled endpoint back to work.
 
     Raises:
@@ -186,14 +199,20 @@ def change(
             raise ManagedByFile
         if values.get("url", row.url) != row.url:
             row.failing_since, row.attempts = None, 0
+        changed = sorted(name for name, value in values.items() if getattr(row, name) != value)
         for name, value in values.items():
             setattr(row, name, value)
+        before = row.state
         if paused is False and row.state != EndpointState.ACTIVE:
             resume(row)
         elif paused is True and row.state == EndpointState.ACTIVE:
             row.state, row.due_at = EndpointState.PAUSED, None
+        if row.state != before:
+            changed.append("state")
         row.updated_at = func.now()
         session.flush()
+        if changed:
+            note(database, session, row, Act.ENDPOINT_UPDATED, actor, changed=changed, state=row.state)
         session.refresh(row)
         return row
 
@@ -204,7 +223,7 @@ def resume(row: WebhookEndpoint) -> None:
     row.disabled_at = row.disabled_reason = row.disabled_detail = None
 
 
-def delete(database: Database, workspace_id: str, endpoint_id: str) -> WebhookEndpoint | None:
+def delete(database: Database, workspace_id: str, endpoint_id: str, actor: Actor) -> WebhookEndpoint | None:
     """Delete an endpoint: its secret is erased, what was not delivered is dropped, its history stays readable.
 
     Deleting it again changes nothing. ``None`` if there is none.
@@ -220,7 +239,7 @@ def delete(database: Database, workspace_id: str, endpoint_id: str) -> WebhookEn
             raise ManagedByFile
         row.secret_sealed = b""
         end(session, row)
-        session.flush()
+        note(database, session, row, Act.ENDPOINT_DELETED, actor)
         session.refresh(row)
         return row
 
@@ -246,7 +265,7 @@ def drop_pending(session: Session, endpoint_id: str) -> None:
 
 
 def rotate(
-    database: Database, workspace_id: str, endpoint_id: str, secret: SecretStr, *, until: datetime
+    database: Database, workspace_id: str, endpoint_id: str, secret: SecretStr, *, until: datetime, actor: Actor
 ) -> WebhookEndpoint | None:
     """Give an endpoint another secret; the one before signs beside it ``until`` then. ``None`` if there is none.
 
@@ -259,20 +278,25 @@ def rotate(
             return None
         if row.managed_by == ManagedBy.FILE:
             raise ManagedByFile
-        replace_secret(database, row, secret, until)
-        session.flush()
+        replace_secret(database, session, row, secret, until, actor)
         session.refresh(row)
         return row
 
 
-def replace_secret(database: Database, row: WebhookEndpoint, secret: SecretStr, until: datetime) -> None:
+def replace_secret(
+    database: Database, session: Session, row: WebhookEndpoint, secret: SecretStr, until: datetime, actor: Actor
+) -> None:
     """Sign with another secret; the one before signs beside it until then."""
     row.previous_secret_sealed, row.previous_secret_expires_at = row.secret_sealed, until
     row.secret_sealed = seal(database, row.id, secret)
     row.updated_at = func.now()
+    session.flush()
+    note(database, session, row, Act.ENDPOINT_SECRET_ROTATED, actor, overlap_ends_at=until.isoformat())
 
 
-def send_test(database: Database, workspace_id: str, endpoint_id: str, now: datetime) -> WebhookDelivery | None:
+def send_test(
+    database: Database, workspace_id: str, endpoint_id: str, now: datetime, actor: Actor
+) -> WebhookDelivery | None:
     """Write a test event for an endpoint, whatever it filters; its delivery. ``None`` if there is none.
 
     Raises:
@@ -285,7 +309,8 @@ def send_test(database: Database, workspace_id: str, endpoint_id: str, now: date
         if row.state == EndpointState.DISABLED:
             raise EndpointDisabled
         data = {"webhook_endpoint": about(database, row), "message": "A test: nothing happened."}
-        event = events.append_about_endpoint(database, session, workspace_id, EndpointEvent.TEST, now=now, data=data)
+        kind = EndpointEvent.TEST
+        event = acts.append_about_endpoint(database, session, workspace_id, kind, actor=actor, now=now, data=data)
         (delivery_id,) = events.deliver(database, session, event, [row.id])
         return session.get_one(WebhookDelivery, delivery_id)
 
@@ -317,6 +342,7 @@ def disable(
         "failing_since": since.isoformat() if since else None,
     }
     kind = EndpointEvent.DISABLED
-    event = events.append_about_endpoint(database, session, row.workspace_id, kind, now=now, data=data)
     others = events.endpoints_for(session, row.workspace_id, f"webhook_endpoint.{kind}")
+    actor = Actor.system(_DELIVERING)
+    event = acts.append_about_endpoint(database, session, row.workspace_id, kind, actor=actor, now=now, data=data)
     events.deliver(database, session, event, others)

@@ -9,6 +9,8 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
+from service.domain.actors import Actor
+from service.domain.acts import Act
 from service.domain.webhooks import DeliveryState, EndpointEvent, EndpointState
 from service.store import events, feed, webhook_endpoints
 from service.store.database import Database
@@ -18,6 +20,7 @@ from service.store.webhook_endpoints import EndpointDisabled
 
 MOST_REPLAYED: Final = 1000
 SHOWN_ATTEMPTS: Final = 20
+_NEVER_AGAIN: Final = (f"webhook_endpoint.{EndpointEvent.TEST}", *Act)
 
 
 class UnknownEvent(Exception):
@@ -77,14 +80,15 @@ def _served(session: Session, workspace_id: str, endpoint_id: str) -> WebhookEnd
     return row
 
 
-def resend(database: Database, workspace_id: str, endpoint_id: str, delivery_id: str) -> Shown | None:
+def resend(database: Database, workspace_id: str, endpoint_id: str, delivery_id: str, actor: Actor) -> Shown | None:
     """Make a delivery pending again, with the whole schedule before it; ``None`` if there is none.
 
     Raises:
         EndpointDeleted, EndpointDisabled: nothing is sent there.
     """
     with database.transaction() as session:
-        if _served(session, workspace_id, endpoint_id) is None:
+        endpoint = _served(session, workspace_id, endpoint_id)
+        if endpoint is None:
             return None
         row = session.scalars(
             select(WebhookDelivery)
@@ -95,6 +99,9 @@ def resend(database: Database, workspace_id: str, endpoint_id: str, delivery_id:
             return None
         row.state, row.step, row.due_at, row.delivered_at = DeliveryState.PENDING, 0, func.now(), None
         session.flush()
+        webhook_endpoints.note(
+            database, session, endpoint, Act.DELIVERY_RESENT, actor, delivery_id=row.id, event_id=row.event_id
+        )
         session.refresh(row)
         event_type = session.scalars(select(Event.type).where(Event.id == row.event_id)).one()
         return Shown(row, event_type, _attempts(session, [row.id]).get(row.id, ()))
@@ -126,10 +133,10 @@ class Replayed:
     next_event: str | None
 
 
-def replay(database: Database, workspace_id: str, endpoint_id: str, wanted: Range) -> Replayed | None:
+def replay(database: Database, workspace_id: str, endpoint_id: str, wanted: Range, actor: Actor) -> Replayed | None:
     """Send an endpoint the events of a range, at most ``MOST_REPLAYED``; ``None`` if there is no such endpoint.
 
-    Events that its filter keeps out, and tests, are left out.
+    Events that its filter keeps out, tests, and acts on the workspace are left out.
 
     Raises:
         EndpointDeleted, EndpointDisabled: nothing is sent there.
@@ -141,7 +148,7 @@ def replay(database: Database, workspace_id: str, endpoint_id: str, wanted: Rang
             return None
         statement = select(Event.id, Event.position, Event.change_request_id).where(
             Event.workspace_id == workspace_id,
-            Event.type != f"webhook_endpoint.{EndpointEvent.TEST}",
+            Event.type.not_in(_NEVER_AGAIN),
             feed.settled(),
             _from(session, workspace_id, wanted.since),
         )
@@ -162,6 +169,8 @@ def replay(database: Database, workspace_id: str, endpoint_id: str, wanted: Rang
             again = {"state": DeliveryState.PENDING, "step": 0, "due_at": func.now(), "delivered_at": None}
             upsert = insert(WebhookDelivery).values(values)
             session.execute(upsert.on_conflict_do_update(index_elements=["event_id", "endpoint_id"], set_=again))
+        bounds = {"since": str(wanted.since), "until": None if wanted.until is None else str(wanted.until)}
+        webhook_endpoints.note(database, session, endpoint, Act.EVENTS_REPLAYED, actor, deliveries=len(page), **bounds)
         return Replayed(len(page), found[-1].id if len(found) > len(page) else None)
 
 

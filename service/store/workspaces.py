@@ -8,13 +8,12 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.domain.actors import Actor
 from service.store.database import Database
 from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe, Workspace
-from service.store.webhook_file import apply_file
-
-PHALA_KEY = "phala_api_key"
-PHALA_SECRET = "phala_webhook_secret"  # noqa: S105 - the name of a column
+from service.store.webhook_file import apply_file, hold
+from service.store.workspace_changes import PHALA_KEY, PHALA_SECRET, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +40,36 @@ class PhalaAccount:
     api_key: SecretStr
 
 
-def save(database: Database, spec: WorkspaceSpec) -> str:
+def save(database: Database, spec: WorkspaceSpec, actor: Actor) -> str:
     """Create or replace a workspace's settings by its slug; its id."""
     with database.transaction() as session:
         # Processes that start together must not each think of an id.
         lock_name(session, f"workspace:{spec.slug}")
         workspace_id = session.scalar(select(Workspace.id).where(Workspace.slug == spec.slug)) or database.new_id("ws")
-        sealed = database.sealer.seal(spec.phala_api_key, purpose=PHALA_KEY, row_id=workspace_id)
-        values = {
-            "phala_base_url": spec.phala_base_url,
-            "phala_api_key_sealed": sealed,
-            "phala_webhook_secrets_sealed": [
-                database.sealer.seal(secret, purpose=PHALA_SECRET, row_id=workspace_id)
-                for secret in spec.phala_webhook_secrets
-            ],
-            "allow_without_approval": spec.allow_without_approval,
-            "deadline_seconds": spec.deadline_seconds,
-            "run_deadline_seconds": spec.run_deadline_seconds,
-        }
-        statement = insert(Workspace).values(id=workspace_id, slug=spec.slug, **values)
-        session.execute(statement.on_conflict_do_update(index_elements=["slug"], set_=values))
-        _replace(session, RegisteredSafe, workspace_id, spec.safes)
-        _replace(session, ExternalApp, workspace_id, spec.external_apps)
-        apply_file(database, session, workspace_id, spec.webhooks)
+        endpoints = hold(session, workspace_id)
+        with told(database, session, workspace_id, actor):
+            _write(database, session, workspace_id, spec)
+        apply_file(database, session, workspace_id, endpoints, spec.webhooks, actor)
         return workspace_id
+
+
+def _write(database: Database, session: Session, workspace_id: str, spec: WorkspaceSpec) -> None:
+    sealed = database.sealer.seal(spec.phala_api_key, purpose=PHALA_KEY, row_id=workspace_id)
+    values = {
+        "phala_base_url": spec.phala_base_url,
+        "phala_api_key_sealed": sealed,
+        "phala_webhook_secrets_sealed": [
+            database.sealer.seal(secret, purpose=PHALA_SECRET, row_id=workspace_id)
+            for secret in spec.phala_webhook_secrets
+        ],
+        "allow_without_approval": spec.allow_without_approval,
+        "deadline_seconds": spec.deadline_seconds,
+        "run_deadline_seconds": spec.run_deadline_seconds,
+    }
+    statement = insert(Workspace).values(id=workspace_id, slug=spec.slug, **values)
+    session.execute(statement.on_conflict_do_update(index_elements=["slug"], set_=values))
+    _replace(session, RegisteredSafe, workspace_id, spec.safes)
+    _replace(session, ExternalApp, workspace_id, spec.external_apps)
 
 
 def _replace(

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
-from sandbox.deployment import WORKSPACE, webhook_secret
 from service.domain.reasons import Reason
 from tests.support.stack import Json, Stack, compose, first_cvm
 
@@ -13,13 +11,8 @@ from tests.support.stack import Json, Stack, compose, first_cvm
 @pytest.fixture
 def told(stack: Stack) -> Iterator[Stack]:
     """A stack to which Phala Cloud tells of every prepare; a secret that is being replaced is still configured."""
-    secret = webhook_secret()
-    url = f"{stack.deployment.url}/v1/hooks/phala/{WORKSPACE}"
-    hook = stack.world.phala.register_webhook(WORKSPACE, url, secret=secret)
-    stack.deployment.apply_workspace(phala_webhook_secrets=[webhook_secret(), secret])
-    yield stack
-    key = {"X-API-Key": stack.world.setup.phala_api_key}
-    httpx.delete(f"{stack.world.phala_url}/workspace/webhooks/{hook['id']}", headers=key).raise_for_status()
+    with stack.told_by_phala():
+        yield stack
 
 
 def _requests(stack: Stack, cvm: str) -> list[Json]:

@@ -1,6 +1,7 @@
 """Connections, transactions, names that are held, and signs of life."""
 
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 
 import psycopg
 import pytest
@@ -41,13 +42,20 @@ def _use(engine: Engine, connections: int) -> None:
             assert stack.enter_context(engine.connect()).scalar(text("SELECT 1")) == 1
 
 
-def test_a_connection_that_lay_idle_is_asked_whether_it_lives(empty_database: NewDatabase):
+@contextmanager
+def _restarted(empty_database: NewDatabase, *, idle_seconds: float) -> Iterator[Engine]:
+    """An engine whose three pooled connections the server closed."""
     with empty_database() as url:
-        engine = make_engine(url, idle_seconds=0)
+        engine = make_engine(url, idle_seconds=idle_seconds)
         _use(engine, 3)
         _lose_connections(url)
-        _use(engine, 3)
+        yield engine
         engine.dispose()
+
+
+def test_a_connection_that_lay_idle_is_asked_whether_it_lives(empty_database: NewDatabase):
+    with _restarted(empty_database, idle_seconds=0) as engine:
+        _use(engine, 3)
 
 
 @pytest.mark.fault(
@@ -57,27 +65,19 @@ def test_a_connection_that_lay_idle_is_asked_whether_it_lives(empty_database: Ne
     "the next statement",
 )
 def test_when_a_connection_in_use_is_lost_the_others_are_not_used_either(empty_database: NewDatabase):
-    with empty_database() as url:
-        engine = make_engine(url, idle_seconds=3600)
-        _use(engine, 3)
-        _lose_connections(url)
+    with _restarted(empty_database, idle_seconds=3600) as engine:
         with pytest.raises(OperationalError):
             _use(engine, 1)
         _use(engine, 3)
-        engine.dispose()
 
 
 def test_nor_are_they_when_it_is_a_statement_past_the_orm_that_finds_out(empty_database: NewDatabase):
     statement = Prepared("SELECT 1", {})
-    with empty_database() as url:
-        engine = make_engine(url, idle_seconds=3600)
+    with _restarted(empty_database, idle_seconds=3600) as engine:
         lost = Database(engine, rows.sealer())
-        _use(engine, 3)
-        _lose_connections(url)
         with pytest.raises(OperationalError):
             lost.execute(statement, {})
         assert lost.execute(statement, {}) == [(1,)]
-        engine.dispose()
 
 
 def test_a_statement_past_the_orm_says_like_all_others_that_nobody_is_there():
@@ -95,16 +95,12 @@ def test_a_statement_past_the_orm_says_like_all_others_that_nobody_is_there():
     "at once",
 )
 def test_a_look_is_made_again_when_its_connection_was_lost(empty_database: NewDatabase):
-    with empty_database() as url:
-        engine = make_engine(url, idle_seconds=3600)
+    with _restarted(empty_database, idle_seconds=3600) as engine:
         restarted = Database(engine, rows.sealer())
-        _use(engine, 3)
-        _lose_connections(url)
         assert restarted.look(Prepared("SELECT 1", {}), {}) == [(1,)]
         _use(engine, 3)
         with pytest.raises(OperationalError):
             restarted.look(Prepared("SELECT 1 / 0", {}), {})
-        engine.dispose()
 
 
 def test_a_transaction_is_all_or_nothing(database: Database):

@@ -75,9 +75,9 @@ class TestOfficialLibraries:
         with serving(lambda _: Say(204)) as server:
             workspace_id = rows.workspace(database)
             new = webhook_endpoints.NewEndpoint(server.url, SecretStr(SECRETS[0]))
-            made = webhook_endpoints.create(database, workspace_id, new).id
+            made = webhook_endpoints.create(database, workspace_id, new, rows.ACTOR).id
             until = datetime.now(UTC) + timedelta(days=1)
-            webhook_endpoints.rotate(database, workspace_id, made, SecretStr(SECRETS[1]), until=until)
+            webhook_endpoints.rotate(database, workspace_id, made, SecretStr(SECRETS[1]), until=until, actor=rows.ACTOR)
             tell(database, rows.change_request(database, workspace_id), "Ünïcode \u2028 \U0001f511")
             serve.serve_endpoint(worker(database, poster, SystemClock()), made)
             (request,) = server.requests

@@ -20,7 +20,9 @@ EVERYTHING = FeedFilters()
 def telling(database: Database, request_id: str, name: str = Notice.ALERT) -> Iterator[Session]:
     """An open transaction that wrote an event."""
     with Session(database.engine) as session:
-        events.append(database, session, session.get_one(ChangeRequest, request_id), name=name, now=rows.NOW)
+        events.append(
+            database, session, session.get_one(ChangeRequest, request_id), name=name, actor=rows.ACTOR, now=rows.NOW
+        )
         session.flush()
         yield session
 
@@ -72,7 +74,9 @@ def test_a_transaction_that_began_first_and_wrote_last_is_not_skipped(
         late.rollback()
         early.connection().exec_driver_sql("SELECT pg_current_xact_id()")
         with telling(database, second) as other:
-            events.append(database, early, early.get_one(ChangeRequest, first), name=Notice.ALERT, now=rows.NOW)
+            events.append(
+                database, early, early.get_one(ChangeRequest, first), name=Notice.ALERT, actor=rows.ACTOR, now=rows.NOW
+            )
             early.commit()
             assert reader.read() == [first]
             other.commit()

@@ -106,7 +106,7 @@ class World:
             warnings=(),
             deadline_seconds=None,
         )
-        return requests.submit(self.database, submission, self.clock.now()).id
+        return requests.submit(self.database, submission, self.clock.now(), rows.ACTOR).id
 
     def prepare_elsewhere(self, patch: dict[str, Any] = PATCH) -> PreparedUpdate:
         answer = self.phala.prepare(VM_UUID, patch)
@@ -212,7 +212,9 @@ def test_without_a_patch_it_expires_with_its_token(world: World):
 def test_a_token_that_is_handed_in_carries_it_over(world: World):
     request_id = _heard(world)
     world.let_pass(request_id, days=13)
-    refreshing.hand_in(world.database, world.workspace, request_id, _untold(world), VM_UUID, world.clock.now())
+    refreshing.hand_in(
+        world.database, world.workspace, request_id, _untold(world), VM_UUID, world.clock.now(), rows.ACTOR
+    )
     world.let_pass(request_id, days=7)
     assert world.row(request_id).state == State.PROPOSED
     world.complete(request_id)
@@ -272,7 +274,7 @@ def test_a_prepare_elsewhere_of_another_update_takes_its_place(world: World, pro
 def test_a_wish_for_a_fresh_token_is_served(world: World, proposed: str):
     before = world.row(proposed).commit_token_fingerprint
     world.clock.advance(days=1)
-    refreshing.wish_refresh(world.database, world.workspace, proposed, world.clock.now())
+    refreshing.wish_refresh(world.database, world.workspace, proposed, world.clock.now(), rows.ACTOR)
     world.serve(proposed)
     row = world.row(proposed)
     assert row.commit_token_fingerprint != before

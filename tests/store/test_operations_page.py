@@ -64,12 +64,15 @@ def test_the_query_for_encryption_keys_names_the_key_of_every_sealed_value(datab
 def test_the_sample_of_a_webhook_has_the_members_of_a_real_one(database: Database, workspace: str):
     (sample,) = _blocks("webhooks.md", "json")
     shown = json.loads(sample)
-    row = submit(database, Submission(workspace, "my-agent", {"vcpu": 2}, None, None, False, [], None), rows.NOW)
+    row = submit(
+        database, Submission(workspace, "my-agent", {"vcpu": 2}, None, None, False, [], None), rows.NOW, rows.ACTOR
+    )
 
     with database.transaction() as session:
         real = json.loads(session.scalars(select(Event.body).where(Event.change_request_id == row.id)).one())
 
     assert shown.keys() == real.keys()
+    assert shown["actor"].keys() == real["actor"].keys()
     assert shown["data"].keys() - {"previous_state"} == real["data"].keys()
     assert shown["data"]["cvm"].keys() == real["data"]["cvm"].keys()
 
@@ -93,6 +96,7 @@ START: dict[str, Callable[[Settings], object]] = {
     "workspace apply": wiring.database_of,
     "key": wiring.database_of,
     "secrets rotate": wiring.database_of,
+    "audit": wiring.database_of,
 }
 """What each command makes before it does anything, and asks its settings by."""
 

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
 
+from service.domain.actors import Actor
 from service.domain.deliveries import Attempt
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Advance, Notice, Wait
@@ -355,7 +356,8 @@ class TestDisabling:
                 .where(WebhookDelivery.id == newest)
             ).one()
         body = json.loads(event.body)
-        assert (event.type, event.change_request_id, event.seq) == ("webhook_endpoint.disabled", None, None)
+        assert (event.type, event.change_request_id) == ("webhook_endpoint.disabled", None)
+        assert event.actor == Actor.system("deliver").as_json()
         assert body["data"]["reason"]["code"] == code
         assert body["data"]["webhook_endpoint"]["id"] == about
         assert body["data"]["webhook_endpoint"]["host"] == "receiver.example"

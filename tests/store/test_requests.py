@@ -56,7 +56,7 @@ def _listed(
 class TestSubmit:
     def test_it_is_stored_due_with_its_first_event_and_delivery(self, database: Database):
         workspace = rows.workspace(database, webhooks=[("https://receiver.example", SecretStr("whsec_c2VjcmV0"))])
-        row = requests.submit(database, _submission(workspace), rows.NOW)
+        row = requests.submit(database, _submission(workspace), rows.NOW, rows.ACTOR)
         assert (row.state, row.version, row.last_event_seq, row.warnings) == ("received", 0, 1, ["careful"])
         assert (row.deadline_at - rows.NOW).days == 30
         assert rows.is_due(database, ChangeRequest, row.id)
@@ -68,14 +68,15 @@ class TestSubmit:
 
     def test_a_row_that_is_answered_needs_no_further_look(self, database: Database, workspace: str):
         """The session is over: every column must be there."""
-        row = requests.submit(database, _submission(workspace), rows.NOW)
+        row = requests.submit(database, _submission(workspace), rows.NOW, rows.ACTOR)
         assert {column.name for column in ChangeRequest.__table__.columns} <= set(row.__dict__)
 
     @pytest.mark.fault("clients", "Two clients hand in one token", "one request, the other is refused", "at once")
     def test_a_token_is_taken_once_even_at_one_moment(self, database: Database, workspace: str):
         def submit() -> tuple[str, str | None]:
             try:
-                return "stored", requests.submit(database, _submission(workspace, prepared=PREPARED), rows.NOW).id
+                asked = _submission(workspace, prepared=PREPARED)
+                return "stored", requests.submit(database, asked, rows.NOW, rows.ACTOR).id
             except TokenAlreadySubmitted as taken:
                 return "taken", taken.holder
 
@@ -83,30 +84,33 @@ class TestSubmit:
         assert sorted(answer for answer, _ in answers) == ["stored", *["taken"] * 5]
         assert len({request_id for _, request_id in answers}) == 1, "those who come late are told which one has it"
         with database.transaction() as session:
-            assert len(session.scalars(select(Event)).all()) == 1
+            assert len(session.scalars(select(Event).where(Event.change_request_id.is_not(None))).all()) == 1
 
     def test_a_token_stays_taken_after_its_request_ended(self, database: Database, workspace: str):
-        first = requests.submit(database, _submission(workspace, prepared=PREPARED), rows.NOW)
+        first = requests.submit(database, _submission(workspace, prepared=PREPARED), rows.NOW, rows.ACTOR)
         lease = rows.lease(database, ChangeRequest, first.id)
         transitions.apply(database, lease, State.RECEIVED, Advance(State.CANCELLED), rows.NOW)
         with pytest.raises(TokenAlreadySubmitted) as taken:
-            requests.submit(database, _submission(workspace, prepared=PREPARED), rows.NOW)
+            requests.submit(database, _submission(workspace, prepared=PREPARED), rows.NOW, rows.ACTOR)
         assert taken.value.holder == first.id
         with pytest.raises(TokenAlreadySubmitted) as elsewhere:
-            requests.submit(database, _submission(rows.workspace(database, "other"), prepared=PREPARED), rows.NOW)
+            requests.submit(
+                database, _submission(rows.workspace(database, "other"), prepared=PREPARED), rows.NOW, rows.ACTOR
+            )
         assert elsewhere.value.holder is None, "what another workspace has is not told"
 
     def test_without_approval_must_be_permitted(self, database: Database, workspace: str):
         with pytest.raises(NotAllowedHere):
-            requests.submit(database, _submission(workspace, allow_without_approval=True), rows.NOW)
+            requests.submit(database, _submission(workspace, allow_without_approval=True), rows.NOW, rows.ACTOR)
         assert _listed(database, workspace) == []
         permitted = rows.workspace(database, "other", allow_without_approval=True)
-        assert requests.submit(database, _submission(permitted, allow_without_approval=True), rows.NOW).state
+        asked = _submission(permitted, allow_without_approval=True)
+        assert requests.submit(database, asked, rows.NOW, rows.ACTOR).state
 
 
 class TestCancel:
     def _wish(self, database: Database, workspace: str, request_id: str) -> ChangeRequest | None:
-        return requests.wish_cancel(database, workspace, request_id, rows.NOW)
+        return requests.wish_cancel(database, workspace, request_id, rows.NOW, rows.ACTOR)
 
     @pytest.mark.parametrize(
         "state", [State.RECEIVED, State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED]
@@ -118,7 +122,10 @@ class TestCancel:
         assert row is not None
         assert (row.state, row.cancel_requested_at) == (state.value, rows.NOW)
         assert rows.is_due(database, ChangeRequest, request_id)
-        assert rows.events(database, request_id) == []
+        self._wish(database, workspace, request_id)
+        (event,) = rows.events(database, request_id)
+        assert (event.type, event.state, event.seq) == ("change_request.cancel_requested", state.value, 1)
+        assert event.actor == rows.ACTOR.as_json()
 
     def test_during_a_lease_it_is_served_right_after(self, database: Database, workspace: str):
         request_id = rows.change_request(database, workspace)

@@ -5,17 +5,18 @@ from base64 import b64encode
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import update
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.domain.acts import Act
 from service.domain.states import State
 from service.store import snapshots, workspaces
 from service.store.columns import Base
 from service.store.database import Database
 from service.store.rotation import SEALED_COLUMNS, rotate
-from service.store.tables import ChangeRequest, WebhookEndpoint, Workspace
-from service.store.workspaces import PHALA_SECRET
+from service.store.tables import ChangeRequest, Event, WebhookEndpoint, Workspace
+from service.store.workspace_changes import PHALA_SECRET
 from tests.support import rows
 
 HOOK = ("https://receiver.example/hook", SecretStr("whsec_c2VjcmV0"))
@@ -112,3 +113,26 @@ def test_the_command_says_how_far_it_is_and_fails_loudly_with_a_wrong_key(
     assert "workspaces.phala_api_key_sealed: 0 sealed again, 1 do not open" in ended.output
     assert "does not open with the key it names" in ended.output
     assert wrong not in ended.output
+    assert _told(database) == [{"key_id": "k2", "unreadable": 1}]
+
+
+def test_the_command_is_told_in_the_audit_log(database: Database, monkeypatch: pytest.MonkeyPatch):
+    rows.workspace(database)
+    keys = {key_id: b64encode(key_id.encode().ljust(32, b"-")).decode() for key_id in ("k2", "k1")}
+    monkeypatch.setenv("COUNTERSIGN_DATABASE_URL", database.engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("COUNTERSIGN_FINGERPRINT_KEY", keys["k1"])
+    monkeypatch.setenv("COUNTERSIGN_ENCRYPTION_KEYS", json.dumps(keys))
+
+    ended = CliRunner().invoke(app, ["secrets", "rotate"])
+
+    assert ended.exit_code == 0
+    assert "workspaces.phala_api_key_sealed: 1 sealed again, 0 do not open" in ended.output
+    assert _told(database) == [{"key_id": "k2", "unreadable": 0}]
+
+
+def _told(database: Database) -> list[object]:
+    """What the audit log says about rotations; an operator did them."""
+    with database.transaction() as session:
+        acts = session.scalars(select(Event).where(Event.type == Act.SECRETS_ROTATED)).all()
+    assert all(act.actor is not None and act.actor["kind"] == "operator" for act in acts)
+    return [json.loads(act.body)["data"] for act in acts]

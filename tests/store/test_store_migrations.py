@@ -9,12 +9,13 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
 from service.domain.snapshots import ProposalState, SafeTransactionState
-from service.store import migrate, revision
+from service.store import audit, migrate, revision
 from service.store.columns import Base
 from service.store.database import Database, make_engine
 from service.store.tables import Proposal
 from tests.support import rows
 from tests.support.postgres import NewDatabase
+from tests.support.rows import tell
 
 _CONSTRAINTS = """
     SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
@@ -79,6 +80,27 @@ def test_waiting_approvals_keep_their_signatures_and_left_overs_are_looked_after
         assert kinds == [{"0xA": "eip712", "0xB": "eip712"}]
         due = [rows.read(database, Proposal, each).due_at is not None for each in (waiting, ended, done)]
         assert due == [True, True, False]
+        engine.dispose()
+
+
+def test_without_the_audit_log_events_stay_and_begin_a_chain_anew(empty_database: NewDatabase):
+    """Revision 0009, taken back and run again."""
+    with empty_database() as url:
+        migrate.upgrade(url)
+        engine = make_engine(url)
+        database = Database(engine, rows.sealer(), public_url="")
+        workspace = rows.workspace(database)
+        request_id = rows.change_request(database, workspace)
+        tell(database, request_id, 2)
+        bodies = [event.body for event in rows.events(database, request_id)]
+        engine.dispose()
+        migrate.downgrade(url, "0008")
+        migrate.upgrade(url)
+        tell(database, request_id)
+        assert [event.body for event in rows.events(database, request_id)][:2] == bodies
+        rows.workspace(database, deadline_seconds=600)
+        found = [step for step in audit.check(database, audit.Wanted()) if isinstance(step, audit.Checked)]
+        assert found == [audit.Checked(workspace, 1), audit.Checked(request_id, 3)]
         engine.dispose()
 
 

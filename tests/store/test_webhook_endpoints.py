@@ -19,12 +19,14 @@ def new(number: int) -> NewEndpoint:
 def test_a_workspace_has_no_more_endpoints_than_its_bound_though_two_ask_for_the_last(database: Database):
     ours, theirs = rows.workspace(database, "acme"), rows.workspace(database, "other")
     for number in range(1, MOST_ENDPOINTS):
-        webhook_endpoints.create(database, ours, new(number))
+        webhook_endpoints.create(database, ours, new(number), rows.ACTOR)
     with ExitStack() as stack:
         with database.together() as first:
-            webhook_endpoints.create(first, ours, new(0))
-            webhook_endpoints.create(database, theirs, new(0))
-            late = stack.enter_context(in_background(lambda: webhook_endpoints.create(database, ours, new(50))))
+            webhook_endpoints.create(first, ours, new(0), rows.ACTOR)
+            webhook_endpoints.create(database, theirs, new(0), rows.ACTOR)
+            late = stack.enter_context(
+                in_background(lambda: webhook_endpoints.create(database, ours, new(50), rows.ACTOR))
+            )
             wait_until_blocked(database, 1)
         with pytest.raises(TooManyEndpoints):
             late.result(20)

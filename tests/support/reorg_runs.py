@@ -342,6 +342,7 @@ class Run:
     def close(self) -> None:
         """Leave database and chain as they were."""
         with self._database.transaction() as session:
+            session.execute(text("SET LOCAL countersign.retention = 'on'"))
             for table in reversed(Base.metadata.sorted_tables):
                 session.execute(table.delete())
         self._truth.reset()

@@ -7,18 +7,22 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
+from service.domain.actors import Actor
 from service.domain.api_keys import Scope, digest, hint
 from service.domain.calls import approval_call, safe_tx_hash
 from service.domain.chain import Block, ChainFact, FactKind
+from service.domain.outcomes import Notice
 from service.domain.reasons import Reason
 from service.domain.snapshots import Intake, ProposalState, SafeTransactionKind, SafeTransactionState
 from service.domain.states import TERMINAL, State
 from service.store import leases, tokens, workspaces
 from service.store.database import Database
+from service.store.events import append
 from service.store.leases import Lease, LeasedTable
 from service.store.sealing import Sealer
 from service.store.tables import ApiKey, ChangeRequest, Event, Proposal, SafeTransaction, WebhookDelivery
 
+ACTOR = Actor.operator("tester", "test.example")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CHAIN_ID = 31337
 APP = "0x63F9725f107358c9115BC9d86c72dD5823E9B1E6"
@@ -48,7 +52,7 @@ def workspace(database: Database, slug: str = "acme", **columns: Any) -> str:
         "phala_api_key": SecretStr(f"phala-key-of-{slug}"),
         "safes": [(CHAIN_ID, SAFE)],
     }
-    return workspaces.save(database, workspaces.WorkspaceSpec(slug=slug, **(values | columns)))
+    return workspaces.save(database, workspaces.WorkspaceSpec(slug=slug, **(values | columns)), ACTOR)
 
 
 def api_key(database: Database, workspace_id: str, key: str, scope: Scope = Scope.ADMIN, **columns: Any) -> str:
@@ -101,6 +105,14 @@ def change_request(database: Database, workspace_id: str, state: State = State.R
         if row.commit_token_fingerprint is not None:
             tokens.hold(session, request_id, row.commit_token_fingerprint)
     return request_id
+
+
+def tell(database: Database, request_id: str, count: int = 1, **data: object) -> None:
+    """Append alerts to a change request, each in a transaction of its own."""
+    for _ in range(count):
+        with database.transaction() as session:
+            row = session.get_one(ChangeRequest, request_id, with_for_update=True)
+            append(database, session, row, name=Notice.ALERT, actor=ACTOR, now=NOW, extra=data)
 
 
 def proposal(database: Database, workspace_id: str, state: ProposalState = ProposalState.QUEUED, **columns: Any) -> str:

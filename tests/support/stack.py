@@ -15,7 +15,7 @@ from eth_utils.address import to_checksum_address
 from sandbox.chain.accounts import OUTSIDER, OWNERS
 from sandbox.chain.local import encode_call
 from sandbox.chain.safes import approve_and_execute
-from sandbox.deployment import PROCESSES, Deployment
+from sandbox.deployment import PROCESSES, WORKSPACE, Deployment, webhook_secret
 from sandbox.polling import wait_for
 from sandbox.processes import ManagedProcess
 from sandbox.receiver import Receiver
@@ -186,6 +186,33 @@ class Stack:
             yield process
         finally:
             process.stop()
+
+    @contextmanager
+    def logging_everything(self) -> Iterator[None]:
+        """API, worker and listener while they log JSON, down to what only those who look for defects want."""
+        try:
+            self.deployment.log_as("json", "DEBUG")
+            self._begin_anew("serve", "worker", "watch")
+            yield
+        finally:
+            self.deployment.log_as("text", "INFO")
+            self._begin_anew("serve", "worker", "watch")
+
+    def _begin_anew(self, *names: str) -> None:
+        for name in names:
+            self.deployment.process(name).stop()
+            self.restart(name)
+
+    @contextmanager
+    def told_by_phala(self) -> Iterator[Sequence[str]]:
+        """While Phala Cloud tells of every prepare; the secrets that count, of which one is being replaced."""
+        secrets = [webhook_secret(), webhook_secret()]
+        url = f"{self.deployment.url}/v1/hooks/phala/{WORKSPACE}"
+        hook = self.world.phala.register_webhook(WORKSPACE, url, secret=secrets[1])
+        self.deployment.apply_workspace(phala_webhook_secrets=secrets)
+        yield secrets
+        key = {"X-API-Key": self.world.setup.phala_api_key}
+        httpx.delete(f"{self.world.phala_url}/workspace/webhooks/{hook['id']}", headers=key).raise_for_status()
 
     @contextmanager
     def without(self, server: str) -> Iterator[None]:

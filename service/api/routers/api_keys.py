@@ -101,7 +101,7 @@ def create(
     lifetime = None if body.expires_in_seconds is None else timedelta(seconds=body.expires_in_seconds)
     asked = NewKey(caller.workspace_id, body.name, body.scope, caller.holder.key_id, lifetime)
     try:
-        made = api_keys.create(caller.database, asked)
+        made = api_keys.create(caller.database, asked, caller.actor)
     except TooManyKeys:
         raise _too_many() from None
     return _show_new(made)
@@ -133,7 +133,7 @@ def read(key_id: KeyId, caller: ManageDep) -> ApiKeyOut:
 def revoke(key_id: KeyId, caller: ManageDep) -> ApiKeyOut:
     """End a key at once, also the caller's own. To revoke it twice changes nothing."""
     require(caller.holder, Scope(_row(caller, key_id).scope))
-    row = _known(api_keys.revoke(caller.database, caller.workspace_id, key_id))
+    row = _known(api_keys.revoke(caller.database, caller.workspace_id, key_id, caller.actor))
     return _show(row)
 
 
@@ -152,7 +152,12 @@ def rotate(
     overlap = timedelta(seconds=body.overlap_seconds)
     try:
         made = api_keys.rotate(
-            caller.database, caller.workspace_id, key_id, overlap=overlap, created_by=caller.holder.key_id
+            caller.database,
+            caller.workspace_id,
+            key_id,
+            overlap=overlap,
+            created_by=caller.holder.key_id,
+            actor=caller.actor,
         )
     except KeyEnded:
         raise Problem(API_KEY_ENDED, f"{API_KEY_ENDED.meaning} {API_KEY_ENDED.remedy}") from None

@@ -96,7 +96,7 @@ def submit(
 ) -> ChangeRequestOut:
     """Store a change of one CVM. It is prepared, proposed to the Safe's owners, and committed once they approved."""
     asked = submissions.submission(body, caller.workspace_id, caller.parts.chains)
-    row = submissions.store(caller.parts, asked)
+    row = submissions.store(caller.parts, asked, caller.actor)
     response.headers["Location"] = caller.show.url(row.id)
     return caller.show.change_request(row, None)
 
@@ -170,7 +170,7 @@ def cancel(request_id: RequestId, caller: SubmitDep) -> ChangeRequestOut:
     """Ask to cancel. The state turns `cancelled` soon after; to ask twice changes nothing."""
     shown = _read(caller, request_id)
     try:
-        requests.wish_cancel(caller.database, caller.workspace_id, shown.id, caller.parts.clock.now())
+        requests.wish_cancel(caller.database, caller.workspace_id, shown.id, caller.parts.clock.now(), caller.actor)
     except CommitStarted:
         raise Problem(COMMIT_STARTED, COMMIT_STARTED.meaning) from None
     except AlreadyEnded:
@@ -207,5 +207,6 @@ def refresh(
     The approval stands: the compose hash must be the same.
     """
     shown = _read(caller, request_id)
-    refreshing.refresh(caller.parts, caller.workspace_id, shown.id, body.prepared if body else None)
+    prepared = body.prepared if body else None
+    refreshing.refresh(caller.parts, caller.workspace_id, shown.id, prepared, caller.actor)
     return _read(caller, request_id)

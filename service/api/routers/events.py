@@ -27,7 +27,8 @@ _PLACE: Final = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
 def read(query: Annotated[FeedQuery, Query()], caller: ReadDep) -> Feed:
     """Read what happened in the whole workspace, oldest first; `next_cursor` is where to read on, now or later.
 
-    Nothing is ever added before a cursor: an event appears once every earlier transaction has ended.
+    Nothing is ever added before a cursor: an event appears once every earlier transaction has ended. Acts on the
+    workspace, such as `api_key.created`, are shown where `types` names them.
     """
     filters = FeedFilters(query.types.split(",") if query.types else (), query.change_request_id)
     after = _place(query.cursor)

@@ -1,5 +1,6 @@
 """What Phala Cloud sends. Whoever signs with a secret of the workspace is let in, nobody else learns anything."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api.deps import origin_of
 from service.api.problems import INVALID_REQUEST, SIGNATURE_REFUSED, Problem
 from service.domain.hexes import address, bytes32
 from service.domain.prepares import TOKEN_LIFETIME, HeardPrepare
@@ -39,7 +41,7 @@ def phala(workspace: str, request: Request, body: Annotated[bytes, Depends(_raw_
     now = parts.clock.now()
     try:
         event = webhooks.parse(body, request.headers, secrets, now=now.timestamp())
-        told = _told(event, now) if isinstance(event, webhooks.PendingApproval) else None
+        told = _told(event, now, origin_of(request)) if isinstance(event, webhooks.PendingApproval) else None
     except (webhooks.WebhookHeadersMissing, webhooks.WebhookSignatureInvalid):
         # The same for a workspace that does not exist.
         raise Problem(SIGNATURE_REFUSED, SIGNATURE_REFUSED.meaning) from None
@@ -50,7 +52,7 @@ def phala(workspace: str, request: Request, body: Annotated[bytes, Depends(_raw_
     return Response(status_code=204)
 
 
-def _told(event: webhooks.PendingApproval, now: datetime) -> Told:
+def _told(event: webhooks.PendingApproval, now: datetime, origin: Mapping[str, str]) -> Told:
     """The event in our forms.
 
     Raises:
@@ -73,4 +75,4 @@ def _told(event: webhooks.PendingApproval, now: datetime) -> Told:
         expires_at=data.expires_at,
     )
     name = data.cvm_name if data.cvm_name is None or data.cvm_name.isprintable() else None
-    return Told(event.id, str(UUID(data.cvm_id)), name[:_LONGEST] if name else None, prepare)
+    return Told(event.id, str(UUID(data.cvm_id)), name[:_LONGEST] if name else None, prepare, origin)

@@ -115,7 +115,7 @@ def create(checked: CheckedEndpoint, caller: ManageDep, response: Response) -> E
     secret = _chosen(body.secret)
     new = NewEndpoint(body.url, secret, body.description, body.event_types)
     with _refusals():
-        row = webhook_endpoints.create(caller.database, caller.workspace_id, new)
+        row = webhook_endpoints.create(caller.database, caller.workspace_id, new, caller.actor)
     shown = webhook_schemas.with_secret(row, caller.database.public_url, secret.get_secret_value())
     response.headers["Location"] = shown.links.self
     return shown
@@ -157,7 +157,9 @@ def update(endpoint_id: EndpointId, checked: CheckedChange, caller: ManageDep) -
     body = checked.allowed()
     values: dict[str, Any] = body.model_dump(exclude_unset=True, exclude={"paused"})
     with _refusals():
-        row = webhook_endpoints.change(caller.database, caller.workspace_id, endpoint_id, values, paused=body.paused)
+        row = webhook_endpoints.change(
+            caller.database, caller.workspace_id, endpoint_id, values, actor=caller.actor, paused=body.paused
+        )
     return webhook_schemas.endpoint(_found(row), caller.database.public_url)
 
 
@@ -170,7 +172,7 @@ def update(endpoint_id: EndpointId, checked: CheckedChange, caller: ManageDep) -
 def delete(endpoint_id: EndpointId, caller: ManageDep) -> EndpointOut:
     """Delete an endpoint. What was not delivered is dropped; its deliveries stay readable. Again changes nothing."""
     with _refusals():
-        row = webhook_endpoints.delete(caller.database, caller.workspace_id, endpoint_id)
+        row = webhook_endpoints.delete(caller.database, caller.workspace_id, endpoint_id, caller.actor)
     return webhook_schemas.endpoint(_found(row), caller.database.public_url)
 
 
@@ -189,7 +191,9 @@ def rotate_secret(
     secret = _chosen(body.secret)
     until = caller.parts.clock.now() + timedelta(seconds=body.overlap_seconds)
     with _refusals():
-        row = webhook_endpoints.rotate(caller.database, caller.workspace_id, endpoint_id, secret, until=until)
+        row = webhook_endpoints.rotate(
+            caller.database, caller.workspace_id, endpoint_id, secret, until=until, actor=caller.actor
+        )
     return webhook_schemas.with_secret(_found(row), caller.database.public_url, secret.get_secret_value())
 
 
@@ -203,7 +207,8 @@ def rotate_secret(
 def send_test(endpoint_id: EndpointId, caller: ManageDep) -> DeliveryOut:
     """Send an event of type `webhook_endpoint.test` to this endpoint, whatever it filters."""
     with _refusals():
-        row = webhook_endpoints.send_test(caller.database, caller.workspace_id, endpoint_id, caller.parts.clock.now())
+        now = caller.parts.clock.now()
+        row = webhook_endpoints.send_test(caller.database, caller.workspace_id, endpoint_id, now, caller.actor)
     if row is None:
         raise _missing()
     return DeliveryOut.of(Shown(row, "webhook_endpoint.test"))
@@ -237,7 +242,7 @@ def deliveries(endpoint_id: EndpointId, query: Annotated[DeliveriesQuery, Query(
 def resend(endpoint_id: EndpointId, delivery_id: DeliveryId, caller: ManageDep) -> DeliveryOut:
     """Send a delivery again, whatever became of it, with the whole schedule before it."""
     with _refusals():
-        shown = webhook_history.resend(caller.database, caller.workspace_id, endpoint_id, delivery_id)
+        shown = webhook_history.resend(caller.database, caller.workspace_id, endpoint_id, delivery_id, caller.actor)
     if shown is None:
         raise _missing()
     return DeliveryOut.of(shown)
@@ -263,7 +268,7 @@ def replay(
     wanted = Range(_bound("since", body.since), until, body.undelivered_only)
     try:
         with _refusals():
-            done = webhook_history.replay(caller.database, caller.workspace_id, endpoint_id, wanted)
+            done = webhook_history.replay(caller.database, caller.workspace_id, endpoint_id, wanted, caller.actor)
     except UnknownEvent as error:
         member = "since" if error.event_id == body.since else "until"
         raise invalid(f"#/{member}", "is no event of this workspace") from None

@@ -10,11 +10,12 @@ from service.store.tables.callers import ApiKey, IdempotentAnswer, RateBucket
 from service.store.tables.chain import ChainCursor, ChainFact
 from service.store.tables.change_requests import ChangeRequest
 from service.store.tables.inbound import CommitToken, InboundEvent
-from service.store.tables.outbox import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from service.store.tables.outbox import ActChain, Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from service.store.tables.processes import Heartbeat
 from service.store.tables.workspaces import ExternalApp, RegisteredSafe, Workspace
 
 __all__ = [
+    "ActChain",
     "ApiKey",
     "ChainCursor",
     "ChainFact",

@@ -19,7 +19,11 @@ _ON_CHAIN = one_of("state", frozenset({State.EXECUTED, State.REGISTERED}))
 
 
 class ChangeRequest(Leased, Base):
-    """A change of one CVM on its way."""
+    """A change of one CVM on its way.
+
+    ``last_chained_seq`` and ``last_event_hash`` are of the last event that has a hash: the last of all, but where a
+    version without hashes wrote after it.
+    """
 
     __tablename__ = "change_requests"
 
@@ -74,6 +78,9 @@ class ChangeRequest(Leased, Base):
     cancel_requested_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime]
     last_event_seq: Mapped[int] = mapped_column(server_default=text("0"))
+    last_chained_seq: Mapped[int] = mapped_column(server_default=text("0"))
+    last_event_hash: Mapped[str | None]
+    events_deleted_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

@@ -1,8 +1,10 @@
 """What came in from Phala Cloud, and every commit token that was ever held."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.domain.prepares import DECIDED
@@ -41,6 +43,7 @@ class InboundEvent(Base):
     token_sealed: Mapped[bytes | None]
     expires_at: Mapped[datetime]
     received_at: Mapped[datetime]
+    origin: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     verdict: Mapped[str | None]
     decided_at: Mapped[datetime | None]
     change_request_id: Mapped[str | None] = mapped_column(ForeignKey("change_requests.id"))

@@ -1,8 +1,10 @@
 """Events and their way out."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.domain.webhooks import DeliveryState, DisabledReason, EndpointState, Fault, ManagedBy
@@ -13,9 +15,11 @@ THIS_TRANSACTION = "pg_current_xact_id()::text::bigint"
 
 
 class Event(Base):
-    """What happened to a change request or a webhook endpoint; append-only.
+    """What happened to a change request, or was done to a workspace: the audit log. A trigger keeps it append-only.
 
-    ``body`` is the exact text that webhooks carry. The members of a change request are null in events of endpoints.
+    ``body`` is the exact text that webhooks carry. ``change_request_id`` and ``state`` are null in acts on a workspace,
+    which have numbers (``seq``) and hashes of their own. ``seq`` of an act, ``actor`` and the hashes (hex digits, see
+    ``service.domain.audit``) are null in what a version wrote that did not know them.
     """
 
     __tablename__ = "events"
@@ -29,15 +33,35 @@ class Event(Base):
     state: Mapped[str | None]
     body: Mapped[str]
     created_at: Mapped[datetime]
+    actor: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    origin: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    previous_hash: Mapped[str | None]
+    hash: Mapped[str | None]
     transaction_id: Mapped[int] = mapped_column(server_default=text(f"({THIS_TRANSACTION})"))
 
     __table_args__ = (
         UniqueConstraint("change_request_id", "seq"),
         CheckConstraint(
-            "(change_request_id IS NULL) = (seq IS NULL) AND (seq IS NULL) = (state IS NULL)", name="of_a_request"
+            "(change_request_id IS NULL) = (state IS NULL) AND (change_request_id IS NULL OR seq IS NOT NULL)",
+            name="of_a_request",
         ),
+        CheckConstraint(
+            "(hash IS NULL) = (previous_hash IS NULL) AND (hash IS NULL OR (seq IS NOT NULL AND actor IS NOT NULL))",
+            name="hashes",
+        ),
+        Index("uq_events_act", "workspace_id", "seq", unique=True, postgresql_where=text("change_request_id IS NULL")),
         Index("ix_events_workspace_id", "workspace_id", "transaction_id", "position"),
     )
+
+
+class ActChain(Base):
+    """The end of the chain of a workspace's own acts. A row of its own, locked last: see ``service.store.acts``."""
+
+    __tablename__ = "act_chains"
+
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    last_seq: Mapped[int]
+    last_hash: Mapped[str]
 
 
 class WebhookEndpoint(Leased, Base):

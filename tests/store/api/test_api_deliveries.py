@@ -184,7 +184,7 @@ def test_an_event_written_while_its_endpoint_is_deleted_is_not_left_pending(
     delete = in_background(lambda: api.acme.delete(f"{PATH}/{made['id']}").json())
     with Session(database.engine) as session:
         row = session.get_one(ChangeRequest, request_id)
-        events.append(database, session, row, name=Notice.ALERT, now=rows.NOW)
+        events.append(database, session, row, name=Notice.ALERT, actor=rows.ACTOR, now=rows.NOW)
         with delete as deleted:
             wait_until_blocked(database, 1)
             session.commit()

@@ -63,9 +63,23 @@ def test_events_of_endpoints_are_in_it(api: Api):
     endpoint = api.acme.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.com/s3cret"}).json()
     api.acme.post(f"/v1/webhook-endpoints/{endpoint['id']}/test")
     (event,) = api.acme.get(PATH).json()["items"]
-    assert (event["type"], event["change_request_id"], event["seq"]) == ("webhook_endpoint.test", None, None)
+    assert (event["type"], event["change_request_id"], event["state"]) == ("webhook_endpoint.test", None, None)
     assert event["data"]["webhook_endpoint"]["host"] == "hooks.example.com"
     assert "s3cret" not in str(event)
+
+
+def test_acts_on_the_workspace_are_shown_where_they_are_asked_for(api: Api):
+    endpoint = api.acme.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.com/s3cret"}).json()
+    api.acme.delete(f"/v1/webhook-endpoints/{endpoint['id']}")
+    assert api.acme.get(PATH).json()["items"] == []
+    created, deleted = api.acme.get(PATH, params={"types": "webhook_endpoint.*"}).json()["items"]
+    assert [created["type"], deleted["type"]] == ["webhook_endpoint.created", "webhook_endpoint.deleted"]
+    assert deleted["previous_hash"] == created["hash"]
+    assert deleted["seq"] == created["seq"] + 1
+    assert created["actor"]["kind"] == "api_key"
+    assert created["data"]["webhook_endpoint"]["id"] == endpoint["id"]
+    (made,) = api.acme.get(PATH, params={"types": "workspace.created"}).json()["items"]
+    assert made["actor"] == rows.ACTOR.as_json()
 
 
 @pytest.mark.parametrize(

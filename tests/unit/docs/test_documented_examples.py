@@ -6,10 +6,12 @@ import re
 import subprocess
 import time
 from base64 import b64encode
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from service.domain.audit import GENESIS, Entry, moment, with_hashes
 from service.domain.patch import HASH_MOVING
 from service.domain.reasons import Reason
 from service.domain.states import State
@@ -98,6 +100,27 @@ def test_the_workspace_file_is_accepted():
     assert (spec.deadline_seconds, spec.run_deadline_seconds) == (30 * 86400, 3600)
     described = _first_column("operations.md")
     assert json.loads(example).keys() <= described
+
+
+def test_the_hash_of_an_exported_event_is_computed_as_the_page_says():
+    (example,) = _blocks("operations.md", "python")
+    names: dict[str, object] = {}
+    exec(compile(example, "operations.md", "exec"), names)  # noqa: S102 - the documentation's own example
+    hash_of = names["hash_of"]
+    assert callable(hash_of)
+    body = '{"type":"change_request.alert","data":{"message":"Schlüssel \\u0001 \u2028 😀 ,\\"previous_hash\\":"}}'
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    actor, origin = {"kind": "api_key", "id": "key_1", "name": "é", "owners": []}, {"ip": "192.0.2.1"}
+    entry = Entry("evt_1", "ws_1", None, 1, "api_key.created", None, at, actor, origin, body)
+    own = entry.digest(GENESIS)
+    members = {name: getattr(entry, name) for name in entry.__slots__}
+    line = {
+        "cursor": "1.1", **members, "created_at": moment(at), "body": with_hashes(body, GENESIS, own),
+        "previous_hash": GENESIS, "hash": own,
+    }  # fmt: skip
+
+    assert hash_of(json.dumps(line)) == own
+    assert hash_of(json.dumps({**line, "seq": 2})) != own
 
 
 def test_every_reason_has_a_line_in_the_troubleshooting_and_in_its_own_page():
