@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import psycopg
 
+from service.domain.audit import GENESIS, Broken, Chain, Entry, Link, link
 from service.domain.snapshots import LIVE_PROPOSAL, LIVE_SAFE_TRANSACTION
 from service.domain.states import HOLDS_CVM, LIVE, TERMINAL, State, may_follow
 
@@ -88,12 +89,42 @@ def no_state_without_its_event(connection: Connection) -> list[str]:
     return found
 
 
+def audit_chains_verify(connection: Connection) -> list[str]:
+    """Every event has the hash of the one before it in its chain, and its chain ends with the hash that it should."""
+    query = """
+        SELECT coalesce(r.id, e.workspace_id), coalesce(r.last_event_hash, a.last_hash),
+               e.id, e.workspace_id, e.change_request_id, e.seq, e.type, e.state, e.created_at, e.actor, e.origin,
+               e.body, e.previous_hash, e.hash
+          FROM events e LEFT JOIN change_requests r ON r.id = e.change_request_id
+          LEFT JOIN act_chains a ON a.workspace_id = e.workspace_id AND r.id IS NULL
+         WHERE e.seq IS NOT NULL ORDER BY 1, e.seq
+    """
+    found = []
+    with connection.cursor("audit_chains") as cursor:  # the server's: a log may be longer than memory
+        cursor.execute(query)
+        for (name, end), rows in itertools.groupby(cursor, key=lambda row: row[:2]):
+            broken = _broken([link(Entry(*row[2:12]), *row[12:]) for row in rows], end or GENESIS)
+            found += [f"{name}: event {broken.seq} {broken.what}"] if broken else []
+    return found
+
+
+def _broken(links: Sequence[Link], end: str) -> Broken | None:
+    """Where a chain breaks; retention may have deleted how the acts of a workspace begin, not those of a request."""
+    first = links[0]
+    chain = Chain() if first.entry.change_request_id else Chain.in_the_middle(first)
+    for each in links:
+        broken = chain.follow(each)
+        if broken is not None:
+            return broken
+    return None if chain.chained_hash == end else Broken(chain.seq, "is not what its chain should end with")
+
+
 def no_event_without_its_delivery(connection: Connection) -> list[str]:
-    """Every event has a delivery for every endpoint that was there before it and wants everything."""
+    """Every event of a change request has a delivery for every endpoint that was there before and wants everything."""
     query = """
         SELECT e.id, p.url FROM events e JOIN webhook_endpoints p USING (workspace_id)
          WHERE p.state = 'active' AND p.event_types = '{}' AND p.created_at < e.created_at
-           AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.event_id = e.id AND d.endpoint_id = p.id)
+           AND e.change_request_id IS NOT NULL AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.event_id = e.id AND d.endpoint_id = p.id)
     """
     return [f"{event} is not on its way to {url}" for event, url in _rows(connection, query)]
 
@@ -176,6 +207,7 @@ ALWAYS: Final[tuple[Invariant, ...]] = (
     one_live_approval_per_nonce,
     one_request_holds_a_cvm,
     event_sequences_have_no_gap,
+    audit_chains_verify,
     no_state_without_its_event,
     no_event_without_its_delivery,
     no_token_where_none_is_needed,

@@ -27,6 +27,7 @@ _COLUMNS: Final = (
     "commit_attempted_at",
     "updated_at",
 )
+_TOLD: Final = "SELECT id FROM events WHERE change_request_id IS NOT NULL"
 _LIKE_A_TOKEN: Final = re.compile(rb"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
@@ -42,7 +43,7 @@ class Outside:
         allowed: (app, hash, device, block) -> whether the contract says so at that block.
         heads: (time, head) as the chain grew, oldest first.
         received: events at the receiver, by id, and whether the signature held.
-        events: ids of all events.
+        events: ids of those that are told to receivers; acts on a workspace are not.
         running: CVM -> hash that it runs.
         written: everything written down anywhere, by place.
         tokens: every commit token that went over the wire.
@@ -179,7 +180,7 @@ def gather(site: Site, heads: tuple[tuple[float, int], ...], tokens: frozenset[s
         allowed=lambda *what: _allowed(site, *what),
         heads=heads,
         received={one.message_id: one.verified for one in site.receiver.received()},
-        events=frozenset(str(row[0]) for row in site.rows("SELECT id FROM events")),
+        events=frozenset(str(row[0]) for row in site.rows(_TOLD)),
         running={cvm: "0x" + str(site.world.phala.cvm(cvm)["running_compose_hash"]) for cvm in cvms},
         written=_written(site),
         tokens=tokens,
