@@ -124,7 +124,8 @@ def no_event_without_its_delivery(connection: Connection) -> list[str]:
     query = """
         SELECT e.id, p.url FROM events e JOIN webhook_endpoints p USING (workspace_id)
          WHERE p.state = 'active' AND p.event_types = '{}' AND p.created_at < e.created_at
-           AND e.change_request_id IS NOT NULL AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.event_id = e.id AND d.endpoint_id = p.id)
+           AND e.change_request_id IS NOT NULL
+           AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.event_id = e.id AND d.endpoint_id = p.id)
     """
     return [f"{event} is not on its way to {url}" for event, url in _rows(connection, query)]
 

@@ -51,6 +51,7 @@ def main(told: argparse.Namespace) -> int:
             sampling.result()
         violations = invariants.check(site.dsn, invariants.ALWAYS)
     violations["requests_completed"] = [f"{n} are {state}" for state, n in ends.items() if state != "completed"]
+    violations["every_request_was_taken"] = driver.refused
     figures = {name: _figures(found, told.minutes * 60) for name, found in samples.items()}
     print(f"{'process':<10} {'first':>8} {'last':>8} {'most':>8} {'MiB/hour':>9}")
     for name, one in figures.items():

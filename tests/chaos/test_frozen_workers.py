@@ -122,6 +122,7 @@ def test_a_deletion_that_arrives_late_takes_out_nothing_for_good(
         stack.client.post(f"/v1/change-requests/{subject.request_id}/cancel").raise_for_status()
         call.wait()
         assert wait_for(lambda: subject.open_ends() == 0, LONG), "the other worker did not withdraw it"
+        stack.wait_for(subject.request_id, "cancelled", seconds=LONG)
         again = Subject(site, subject.app)
         again.submit(compose("late deletion"))
         stack.wait_for(again.request_id, "proposed", seconds=LONG)

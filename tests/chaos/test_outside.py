@@ -7,7 +7,7 @@ import pytest
 from sandbox.polling import wait_for
 from service.domain.reasons import Reason
 from service.phala import PhalaCloud
-from tests.chaos.proxy import Answer, Behaviour, Corrupt, Cut, DropAnswers
+from tests.chaos.proxy import Answer, Behaviour, BlackHole, Corrupt, Cut, DropAnswers
 from tests.chaos.site import Site
 from tests.chaos.storm import Watcher
 from tests.support.stack import Stack, compose, first_cvm
@@ -171,11 +171,11 @@ def test_a_busy_cvm_is_waited_for_at_prepare_and_at_commit(site: Site, stack: St
 
 @pytest.mark.fault(
     "webhooks out",
-    "A receiver fails, breaks off, or answers nonsense, for a while",
+    "A receiver fails, hangs, breaks off, or answers nonsense, for a while",
     "every event arrives at least once, in the order of its request",
     "the next try, 5 s and more later",
 )
-@pytest.mark.parametrize("behaviour", [Answer(500), Answer(302), Cut(), DropAnswers(), Corrupt()], ids=str)
+@pytest.mark.parametrize("behaviour", [Answer(500), Answer(302), BlackHole(), Cut(), DropAnswers(), Corrupt()], ids=str)
 def test_a_receiver_that_fails_gets_everything_when_it_is_back(site: Site, stack: Stack, behaviour: Behaviour):
     app = site.world.add_app()
     site.proxies["receiver"].behave(behaviour)
