@@ -8,7 +8,7 @@ from celery.apps.worker import Worker
 
 from service.settings import Settings
 from service.store import observations
-from service.wiring import for_watch, for_worker
+from service.wiring import database_faults_refuse, for_watch, for_worker
 from workers.app import make_app
 from workers.tasks import Doorbell, register
 from workers.verbs import Verb
@@ -24,7 +24,8 @@ def run_worker(settings: Settings) -> None:
     parts = for_worker(settings)
     app = make_app(settings)
     register(app, lambda: parts)
-    observations.ensure_chains(parts.database, list(parts.chains))
+    with database_faults_refuse():
+        observations.ensure_chains(parts.database, list(parts.chains))
     with parts.keeper:
         serve(make_worker(app, settings))
 
@@ -72,7 +73,8 @@ def run_watch(settings: Settings) -> None:
     """
     parts = for_watch(settings)
     bell = Doorbell(make_app(settings))
-    observations.ensure_chains(parts.database, list(parts.chains))
+    with database_faults_refuse():
+        observations.ensure_chains(parts.database, list(parts.chains))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
