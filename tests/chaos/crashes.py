@@ -265,7 +265,7 @@ class Story:
         ends: the state at its end.
     """
 
-    begin: Callable[[Site, Subject], None]
+    begin: Callable[[Site, Subject], object]
     go_on: Callable[[Site, Subject], None]
     ends: str
 
@@ -297,14 +297,14 @@ def _submit_and_approve(site: Site, subject: Subject) -> None:
     _approve_when_proposed(site, subject)
 
 
-def _until_proposed(site: Site, subject: Subject) -> None:
+def _until_proposed(site: Site, subject: Subject) -> bool:
     _submit(site, subject)
-    wait_for(lambda: _is_queued(site, subject), _REACHED_SECONDS)
+    return wait_for(lambda: _is_queued(site, subject), _REACHED_SECONDS)
 
 
 def _until_signed(site: Site, subject: Subject) -> None:
-    _until_proposed(site, subject)
-    site.stack.sign(subject.request_id, owners=1)
+    if _until_proposed(site, subject):  # else what is wrong shows at the end
+        site.stack.sign(subject.request_id, owners=1)
 
 
 def _cancel(site: Site, subject: Subject) -> None:
