@@ -86,8 +86,9 @@ class Subject:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close its connection."""
-        self._database.close()
+        """Close its connection; who still listens learns nothing more."""
+        with self._lock:
+            self._database.close()
 
     def concerns(self, content: bytes) -> bool:
         """Whether bytes of the wire are about it."""
@@ -107,6 +108,8 @@ class Subject:
              ORDER BY p.created_at DESC LIMIT 1
         """
         with self._lock:
+            if self._database.closed:
+                return "none", "none"
             row = self._database.execute(query, [self.app.address, self.cvm]).fetchone()
         if row is None:
             return "none", "none"
