@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.polling import wait_for
 from tests.chaos import invariants
-from tests.chaos.crashes import Board
+from tests.chaos.points import Board
 from tests.chaos.site import Site
 from tests.support.stack import Stack
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tests.chaos.crashes import Board, Subject, named
+from tests.chaos.points import Board, Subject, named
 from tests.chaos.site import WORKERS, Site
 from tests.chaos.wire import WireEvent
 

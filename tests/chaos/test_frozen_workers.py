@@ -6,8 +6,8 @@ import pytest
 
 from sandbox.polling import wait_for
 from sandbox.safe_service.control import Control
-from tests.chaos.crashes import Board, Subject
 from tests.chaos.holding import held
+from tests.chaos.points import Board, Subject
 from tests.chaos.site import Site
 from tests.support.stack import Stack, compose
 

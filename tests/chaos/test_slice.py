@@ -1,7 +1,7 @@
 """A short slice of `make chaos`, in every run of the tests."""
 
 from tests.chaos import crashes
-from tests.chaos.crashes import Board, Point
+from tests.chaos.points import Board, Point
 from tests.chaos.report import total
 from tests.chaos.site import Site
 from tests.chaos.storm import weather
