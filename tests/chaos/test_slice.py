@@ -6,7 +6,7 @@ from tests.chaos.report import total
 from tests.chaos.site import Site
 from tests.chaos.storm import weather
 
-SEED = 3
+SEED = 2709
 FAULTS = 8
 POINTS = (
     Point("approved", "proposal posting", "safe_service", "POST /api/v2/safes/{}/multisig-transactions/", "out", 1),
