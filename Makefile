@@ -8,7 +8,7 @@ NODE_READY := node_modules/.ready
 READY := $(PYTHON_READY) $(NODE_READY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check model fuzz docs bench contracts lock format clean
+.PHONY: help setup demo test check model fuzz chaos soak docs bench contracts lock format clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,13 @@ model: $(READY) ## Let whatever can happen happen, 100,000 transitions of the st
 
 fuzz: $(READY) ## Let schemathesis loose on the running API; options in ARGS, as in make fuzz ARGS="--seed 1"
 	$(BIN)/python -m scripts.fuzz $(ARGS)
+
+chaos: $(READY) ## Let everything break while requests are on their way, SEED=1 as seed 1 did (summary in var/chaos.json)
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+MINUTES ?= 10
+soak: $(READY) ## A constant load for MINUTES (10), and the memory of each process (summary in var/soak.json)
+	$(BIN)/python -m tests.chaos soak --minutes $(MINUTES) $(ARGS)
 
 docs: $(READY) ## Write the generated parts of docs/ and .env.example
 	$(BIN)/python -m scripts.generate_docs

@@ -6,7 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -37,6 +37,15 @@ QUICK = {
 """Settings of a local world, where nobody counts requests and everybody waits for the end."""
 
 
+Through = Callable[[str, str], str]
+"""Takes the name of a dependency and its URL; the URL under which the processes reach it."""
+
+
+def directly(_: str, url: str) -> str:
+    """Nothing stands between the processes and what they depend on."""
+    return url
+
+
 class Deployment:
     """Starts Countersign beside a world, with the workspace ``demo``.
 
@@ -53,6 +62,7 @@ class Deployment:
         workspace: Mapping[str, Any] | None = None,
         proposer: LocalAccount = DELEGATE,
         keep_database: bool = True,
+        through: Through = directly,
     ) -> None:
         """Take what it stands on.
 
@@ -64,12 +74,16 @@ class Deployment:
             workspace: more members of the workspace file.
             proposer: whose key proposes.
             keep_database: whether an embedded database outlives ``stop``.
+            through: for those who put something between the processes and ``postgres``, ``redis``, ``rpc``, ``ws``,
+                ``safe_service`` and ``phala``.
         """
         self._directory = directory
         self._world = world
         self._webhooks = webhooks
         self._workspace = dict(workspace or {})
         self._keep_database = keep_database
+        self._through = through
+        self._database_url = self._redis_url = ""
         self._postgres: EmbeddedPostgres | None = None
         self._redis: EmbeddedRedis | None = None
         self._processes: dict[str, ManagedProcess] = {}
@@ -104,13 +118,13 @@ class Deployment:
 
     @property
     def database_url(self) -> str:
-        """The database in use."""
-        return self._environment["COUNTERSIGN_DATABASE_URL"]
+        """The database in use, without detours."""
+        return self._database_url
 
     @property
     def redis_url(self) -> str:
-        """The broker in use."""
-        return self._environment["COUNTERSIGN_REDIS_URL"]
+        """The broker in use, without detours."""
+        return self._redis_url
 
     @property
     def directory(self) -> Path:
@@ -144,8 +158,9 @@ class Deployment:
 
     def start(self) -> Self:
         """Start the servers, migrate, make the workspace, start the processes."""
-        self._environment["COUNTERSIGN_DATABASE_URL"] = self._database()
-        self._environment["COUNTERSIGN_REDIS_URL"] = self._broker()
+        self._database_url, self._redis_url = self._database(), self._broker()
+        self._environment["COUNTERSIGN_DATABASE_URL"] = self._through("postgres", self._database_url)
+        self._environment["COUNTERSIGN_REDIS_URL"] = self._through("redis", self._redis_url)
         self.run("migrate")
         self.apply_workspace()
         self._ensure_api_key()
@@ -274,16 +289,16 @@ class Deployment:
     def _chain(self) -> dict[str, Any]:
         return {
             "name": CHAIN_NAME,
-            "rpc_urls": [self._world.anvil.rpc_url],
-            "ws_url": self._world.anvil.ws_url,
+            "rpc_urls": [self._through("rpc", self._world.anvil.rpc_url)],
+            "ws_url": self._through("ws", self._world.anvil.ws_url),
             "finality": "confirmations:2",
-            "safe_service_url": self._world.safe_service_url,
+            "safe_service_url": self._through("safe_service", self._world.safe_service_url),
         }
 
     def _workspace_file(self) -> dict[str, Any]:
         return {
             "slug": WORKSPACE,
-            "phala_base_url": self._world.phala_url,
+            "phala_base_url": self._through("phala", self._world.phala_url),
             "phala_api_key": self._world.setup.phala_api_key,
             "safes": [
                 {"chain_id": self._world.anvil.chain_id, "address": address}

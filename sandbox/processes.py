@@ -111,7 +111,7 @@ class ManagedProcess:
         """Return the last lines the child wrote."""
         with self.log_path.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+            return "\n".join(log.read(_LOG_TAIL_BYTES).decode(errors="replace").splitlines()[-lines:])
 
     def start(self) -> Self:
         """Start the child and return once it is ready; a stopped or killed one may be started again.

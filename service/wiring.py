@@ -175,13 +175,24 @@ def database_of(settings: Settings, *, pool_size: int = 10, idle_seconds: float 
     return Database(engine, sealer, public_url=settings.public_url)
 
 
-def _ready_database(settings: Settings, *, pool_size: int = 10, idle_seconds: float = 0.0) -> Database:
-    database = database_of(settings, pool_size=pool_size, idle_seconds=idle_seconds)
+@contextmanager
+def database_faults_refuse() -> Iterator[None]:
+    """What a process does with its database at the start, where a fault of it is a fault of the deployment.
+
+    Raises:
+        StartRefused: there was one.
+    """
     try:
         with faults_in_one_line():
-            ready = revision.is_at_head(database.engine)
+            yield
     except DatabaseFault as fault:
         raise StartRefused(f"the database of {PREFIX}DATABASE_URL cannot be used: {fault}") from fault
+
+
+def _ready_database(settings: Settings, *, pool_size: int = 10, idle_seconds: float = 0.0) -> Database:
+    database = database_of(settings, pool_size=pool_size, idle_seconds=idle_seconds)
+    with database_faults_refuse():
+        ready = revision.is_at_head(database.engine)
     if not ready:
         raise StartRefused("the database is not migrated to this version: run `countersign migrate`")
     return database

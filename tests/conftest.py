@@ -14,7 +14,12 @@ pytest_plugins = ["tests.support.postgres", "tests.support.redis"]
 
 _TESTS = Path(__file__).parent
 # A test's room says what it is allowed and how to select it; nobody has to remember a marker.
-_MARKS = {"unit": pytest.mark.disable_socket, "store": pytest.mark.store, "flow": pytest.mark.flow}
+_MARKS = {
+    "unit": pytest.mark.disable_socket,
+    "store": pytest.mark.store,
+    "flow": pytest.mark.flow,
+    "chaos": pytest.mark.flow,
+}
 
 # A slow machine is no failure: how long an example takes is measured in bench/, not asserted here.
 hypothesis.settings.register_profile(
@@ -27,8 +32,9 @@ _BATCHES = ("tests/store/reorgs/", "tests/store/model/")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long the model of `tests/store/model` goes on, and where it begins."""
+    """How long the model of `tests/store/model` goes on and where it begins; what takes minutes runs when asked for."""
     group = parser.getgroup("countersign")
+    group.addoption("--chaos", action="store_true", help="run what `make chaos` runs of tests/chaos, too")
     group.addoption("--transitions", type=int, default=10_000, help="transitions that the model makes, in all")
     group.addoption("--model-seed", type=int, default=0, help="the seed that the model begins with")
 
@@ -44,6 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     In a parallel run nothing lasts as long as the flow tests: they come first.
     """
+    if not items or not items[0].config.getoption("--chaos"):
+        items[:] = [item for item in items if item.get_closest_marker("chaos") is None]
     for item in items:
         mark = _MARKS.get(item.path.relative_to(_TESTS).parts[0])
         if mark is not None:
@@ -58,6 +66,8 @@ class _Together(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         """Most flow tests share a stack, those of a file what their module sets up; batches of stories nothing."""
         path = nodeid.partition("::")[0]
+        if path.startswith("tests/chaos/"):
+            return "chaos"
         if path.startswith("tests/flow/") and path not in _WITHOUT_STACK:
             return "flow"
         return nodeid if path.startswith(_BATCHES) else path

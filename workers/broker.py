@@ -27,3 +27,5 @@ class DoorbellTransport(redis.Transport):
     """Redis with such channels."""
 
     Channel = DoorbellChannel
+    connection_errors = (*redis.Transport.connection_errors, ValueError)
+    """Garbage counts as a lost connection: redis-py reads lengths with ``int``, kombu messages as JSON."""

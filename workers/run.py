@@ -3,12 +3,14 @@
 import signal
 import threading
 
+from celery import Celery
+from celery.apps.worker import Worker
 from celery.signals import worker_shutting_down
 
 from service.settings import Settings
 from service.store import observations
 from service.telemetry import metrics
-from service.wiring import for_watch, for_worker, observed
+from service.wiring import database_faults_refuse, for_watch, for_worker, observed
 from workers.app import make_app
 from workers.stopping import Deadline
 from workers.tasks import Doorbell, register
@@ -25,7 +27,8 @@ def run_worker(settings: Settings) -> None:
     parts = for_worker(settings)
     app = make_app(settings)
     register(app, lambda: parts)
-    observations.ensure_chains(parts.database, list(parts.chains))
+    with database_faults_refuse():
+        observations.ensure_chains(parts.database, list(parts.chains))
     deadline = Deadline(settings.stop_seconds, parts.keeper.give_all_back)
 
     def told_to_stop(**_: object) -> None:
@@ -35,17 +38,33 @@ def run_worker(settings: Settings) -> None:
     worker_shutting_down.connect(told_to_stop)
     metrics.SAFE_QUOTA.set(settings.safe_requests_per_month)
     with observed(settings, "worker", parts.database), parts.keeper:
-        app.worker_main(
-            [
-                "worker",
-                "--pool=threads",
-                f"--concurrency={settings.worker_threads}",
-                f"--queues={','.join(verb.value for verb in Verb)}",
-                f"--loglevel={settings.log_level}",
-                "--without-gossip",
-                "--without-mingle",
-            ]
-        )
+        serve(make_worker(app, settings))
+
+
+def make_worker(app: Celery, settings: Settings) -> Worker:
+    """Celery's worker for all queues.
+
+    Quiet: its banner goes past the log, and a standard output that takes nothing (a full disk) would end the worker.
+    """
+    return app.Worker(
+        concurrency=settings.worker_threads,
+        queues=[verb.value for verb in Verb],
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+
+
+def serve(worker: Worker) -> None:
+    """Run a worker until it is told to stop.
+
+    Raises:
+        SystemExit: it ended by itself: a supervisor must not take that for an orderly end.
+    """
+    worker.start()
+    if worker.exitcode:
+        raise SystemExit(worker.exitcode)
 
 
 def run_beat(settings: Settings) -> None:
@@ -67,7 +86,8 @@ def run_watch(settings: Settings) -> None:
     """
     parts = for_watch(settings)
     bell = Doorbell(make_app(settings))
-    observations.ensure_chains(parts.database, list(parts.chains))
+    with database_faults_refuse():
+        observations.ensure_chains(parts.database, list(parts.chains))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

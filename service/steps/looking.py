@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from service.domain.errors import NotFound, Unauthorized, Unreachable
 from service.domain.outcomes import Advance, Facts
 from service.domain.phala_facts import Operation, OperationStatus
-from service.domain.prepares import DOUBT, TOKEN_LIFETIME
+from service.domain.prepares import TOKEN_LIFETIME
 from service.domain.snapshots import ChangeRequest, Intake
 from service.domain.states import State
 from service.ports import Phala
+
+CLOCKS_DIFFER: Final = timedelta(minutes=15)
+"""How far Phala Cloud's clock, by which operations start, may be from ours. Overlooking the operation of a commit that
+was accepted would restart the CVM once more."""
 
 
 def vm_uuid_of(request: ChangeRequest) -> str:
@@ -30,9 +35,9 @@ def earliest_commit(request: ChangeRequest) -> datetime:
     That is the minting of its first token: our prepare, or what a webhook said. A token that was handed in can be as
     old as tokens get by then, and its commit link can have been used before. A refresh leaves the first one standing.
     """
-    first = _since_known(request) - DOUBT
+    first = _since_known(request) - CLOCKS_DIFFER
     if request.intake is Intake.PREPARED and request.prepared_at is not None:
-        return min(first, request.prepared_at - TOKEN_LIFETIME - DOUBT)
+        return min(first, request.prepared_at - TOKEN_LIFETIME - CLOCKS_DIFFER)
     return first
 
 
@@ -48,8 +53,8 @@ def find_operation(request: ChangeRequest, phala: Phala) -> Operation | None:
 
     A failed one counts, too: the commit was taken, and what failed is its run.
 
-    When the token was minted is known up to ``DOUBT``, and before it was handed in not at all. An operation from then
-    counts only if it did not fail and gave the CVM the hash that it has now: no later one brought another.
+    When the token was minted is known up to ``CLOCKS_DIFFER``, and before it was handed in not at all. An operation
+    from then counts only if it did not fail and gave the CVM the hash that it has now: no later one brought another.
 
     Raises:
         Unreachable: it could not be looked for, whatever the cause: not seen is not no.

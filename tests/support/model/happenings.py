@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from service.domain.conflicts import OnConflict
 from service.domain.errors import Busy, CountersignError, NotVisibleYet, TokenDead, Unreachable
 from service.domain.phala_facts import OperationStatus
 from service.domain.reasons import Reason
@@ -46,16 +47,21 @@ class Choice:
         """The patch."""
         return dict(PATCHES[self.patch])
 
+    @property
+    def on_conflict(self) -> OnConflict:
+        """Half of the submissions take the place of another request of their CVM."""
+        return OnConflict.SUPERSEDE if self.which % 2 else OnConflict.REFUSE
+
 
 def _submit_patch(world: World, by: Choice) -> None:
     if len(world.live()) < MOST_LIVE:
-        world.submit(by.cvm, by.update, None, days=1 if by.which == 0 else 30)
+        world.submit(by.cvm, by.update, None, days=1 if by.which == 0 else 30, on_conflict=by.on_conflict)
 
 
 def _submit_prepared(world: World, by: Choice) -> None:
     prepared = world.prepare_elsewhere(by.cvm, by.update)
     if prepared is not None and len(world.live()) < MOST_LIVE:
-        world.submit(by.cvm, by.update if by.after else None, prepared, days=30)
+        world.submit(by.cvm, by.update if by.after else None, prepared, days=30, on_conflict=by.on_conflict)
 
 
 def _of_live(world: World, by: Choice, act: Callable[[str], None]) -> None:

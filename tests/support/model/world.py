@@ -10,10 +10,11 @@ from sqlalchemy import select
 from service.domain.audit import Chains
 from service.domain.calls import SafeCall, approval_call, rejection_call
 from service.domain.chain import FactKind
+from service.domain.conflicts import OnConflict
 from service.domain.errors import CountersignError, LeaseLost
 from service.domain.phala_facts import AppliedAtOnce, OperationStatus
 from service.ports import QueuedTransaction
-from service.store import inbound, observations, outbox, refreshing, requests
+from service.store import inbound, observations, outbox, refreshing, requests, wishes
 from service.store.columns import Base
 from service.store.database import Database, Prepared
 from service.store.leases import LeaseKeeper
@@ -34,9 +35,10 @@ LONGER_THAN_A_LEASE: Final = 16
 NEVER: Final = 1e12
 
 Refusals = (
-    requests.AlreadyEnded,
-    requests.CommitStarted,
+    requests.CvmHeld,
     requests.TokenAlreadySubmitted,
+    wishes.AlreadyEnded,
+    wishes.CommitStarted,
     refreshing.AnotherUpdate,
     refreshing.NoPatch,
     refreshing.NothingPrepared,
@@ -96,7 +98,14 @@ class World:
 
     # the API
 
-    def submit(self, cvm: int, patch: Mapping[str, Any] | None, prepared: PreparedUpdate | None, days: int) -> None:
+    def submit(
+        self,
+        cvm: int,
+        patch: Mapping[str, Any] | None,
+        prepared: PreparedUpdate | None,
+        days: int,
+        on_conflict: OnConflict = OnConflict.REFUSE,
+    ) -> None:
         submission = Submission(
             workspace_id=self.workspace,
             cvm_id=self.cvms[cvm].info.vm_uuid,
@@ -106,12 +115,13 @@ class World:
             allow_without_approval=False,
             warnings=(),
             deadline_seconds=days * 86400,
+            on_conflict=on_conflict,
         )
         self._ask(lambda: requests.submit(self.database, submission, self.clock.now(), rows.ACTOR))
 
     def cancel(self, request_id: str) -> None:
         now = self.clock.now()
-        if self._ask(lambda: requests.wish_cancel(self.database, self.workspace, request_id, now, rows.ACTOR)):
+        if self._ask(lambda: wishes.wish_cancel(self.database, self.workspace, request_id, now, rows.ACTOR)):
             self.cancelled.add(request_id)
 
     def refresh(self, request_id: str) -> None:
