@@ -13,8 +13,9 @@ from tests.support.otlp import collecting
 from tests.support.stack import Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack of all flow tests. It stops with them: its processes would take the time of those that follow."""
     directory: Path = tmp_path_factory.mktemp("flow")
     secret = webhook_secret()
     with Receiver(secret) as receiver, collecting() as collector, ProcessGroup() as group:

@@ -103,16 +103,21 @@ def test_what_owners_delete_leaves_no_hole_and_comes_back(stack: Stack):
     owner = TransactionService(stack.world.safe_service_url, chain_id=CHAIN_ID, signer=signer_of(OWNERS[0]))
     with closing(owner):
         owner.delete(app.owner, below.safe_tx_hash)
-        stack.wait_until(lambda: stack.get(request_id)["approval"]["nonce"] == nonce)
+        stack.wait_until(lambda: _queued_at(stack, request_id, nonce))
 
         ours = stack.approval(request_id).safe_tx_hash
         owner.delete(app.owner, ours)
         stack.wait_until(lambda: _alerts(stack, request_id) == ["transaction_vanished"])
-        stack.wait_until(lambda: owner.get(ours) is not None)
+        stack.wait_until(lambda: owner.get(app.owner, ours) is not None)
 
     assert [one.safe_tx_hash for one in stack.world.wallet.pending(app.owner, nonce)] == [ours]
     stack.approve(request_id)
     stack.wait_for(request_id, "completed")
+
+
+def _queued_at(stack: Stack, request_id: str, nonce: int) -> bool:
+    approval = stack.get(request_id)["approval"]
+    return bool(approval["nonce"] == nonce and approval["state"] == "queued")
 
 
 def _propose_empty(stack: Stack, safe: str, nonce: int) -> None:

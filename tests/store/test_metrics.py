@@ -40,7 +40,7 @@ def _scrape(database: Database) -> Scrape:
 
 def test_the_database_tells_of_everything_that_has_not_ended(database: Database, workspace: str):
     rows.workspace(database, phala_webhook_secrets=[SecretStr("whsec_c2VjcmV0")])
-    _sql(database, "UPDATE workspaces SET blocked_reason = 'the key was revoked'")
+    _sql(database, "UPDATE workspaces SET blocked_reason = 'the key was revoked', blocked_at = now()")
     proposed, prepared, _ = (
         rows.change_request(database, workspace, state) for state in (State.PROPOSED, State.PREPARED, State.COMPLETED)
     )

@@ -22,7 +22,7 @@ from service.domain.finality import Confirmations
 from service.domain.snapshots import Proposal as Snapshot
 from service.domain.snapshots import ProposalState, SafeTransaction, SafeTransactionState
 from service.domain.states import State
-from service.store import requests
+from service.store import wishes
 from service.store.database import Database
 from service.store.leases import LeaseKeeper
 from service.store.tables import ChangeRequest, Proposal
@@ -81,7 +81,7 @@ class Approval:
         return transaction
 
     def cancel(self) -> None:
-        requests.wish_cancel(self.parts.database, self.workspace, self.request_id, rows.NOW, rows.ACTOR)
+        wishes.wish_cancel(self.parts.database, self.workspace, self.request_id, rows.NOW, rows.ACTOR)
         assert self.serve_request() is State.CANCELLED
 
     def reject(self) -> None:

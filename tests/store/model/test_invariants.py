@@ -57,7 +57,7 @@ BREAKS: Final[dict[str, Break]] = {
     ),
     "failed for no cause": Break("UPDATE change_requests SET state = 'failed', reason = 'deadline_passed'"),
     "a defect was met": Break("UPDATE proposals SET fault = 'internal_error'"),
-    "two live requests of a CVM": Break("UPDATE change_requests SET state = 'prepared', vm_uuid = 'one'"),
+    "two live requests of a CVM": _twin("change_requests", "state = 'prepared', vm_uuid = 'one'"),
     "two live proposals of an identity": _twin("proposals", "state = 'queued'"),
     "two live approvals at a nonce": _twin("safe_transactions", "state = 'queued', kind = 'approval'"),
     "a proposal that nobody waits for": Break(

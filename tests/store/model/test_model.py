@@ -26,7 +26,7 @@ OF_A_STORY: Final = 200
 STORIES: Final = settings(
     stateful_step_count=100,
     database=None,
-    phases=(Phase.generate, Phase.shrink),
+    phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )
 MAIN_LINE: Final = set(

@@ -75,8 +75,8 @@ class ModelQueue(Interrupted, FakeSafeQueue):
         executed = self._chain.executed()
         return [self._indexed(row, executed) for row in super()._of(safe)]
 
-    def get(self, safe_tx_hash: str) -> QueuedTransaction | None:
-        row = super().get(safe_tx_hash)
+    def get(self, safe: str, safe_tx_hash: str) -> QueuedTransaction | None:
+        row = super().get(safe, safe_tx_hash)
         return None if row is None else self._indexed(row, self._chain.executed())
 
     def _indexed(self, row: QueuedTransaction, executed: Mapping[str, str]) -> QueuedTransaction:
