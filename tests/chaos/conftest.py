@@ -13,7 +13,7 @@ from tests.support.stack import Stack
 _WHOLE_SECONDS = 60
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with Site(tmp_path_factory.mktemp("chaos")) as site:
         yield site

@@ -18,6 +18,7 @@ from sandbox.processes import ManagedProcess, ProcessError, ProcessGroup
 from sandbox.receiver import Receiver
 from sandbox.world import App, World
 from tests.chaos.proxy import Protocol, Proxy
+from tests.support.otlp import Collector
 from tests.support.stack import Stack
 
 WORKERS: Final = ("worker", "worker-2")
@@ -103,7 +104,7 @@ class Site:
                 through=self._through,
             )
         )
-        self.stack = Stack(self.world, self.deployment, self.receiver)
+        self.stack = Stack(self.world, self.deployment, self.receiver, Collector())
         self.api_url = self._through("api", self.deployment.url)
         for name in WORKERS[1:]:
             self.deployment.start_process(KINDS[name], called=name)

@@ -10,12 +10,11 @@ from pydantic import SecretStr
 from service.domain.chain import FactKind, SafeState
 from service.domain.errors import Nonsense, Unreachable
 from service.domain.phala_facts import AppliedAtOnce, OperationStatus, Prepared
-from service.domain.prepares import TOKEN_LIFETIME, HeardPrepare
+from service.domain.prepares import TOKEN_LIFETIME
 from service.domain.reasons import Reason
 from service.domain.states import TERMINAL, State
 from service.store import inbound, leases, refreshing, request_lists, requests
 from service.store.database import Database
-from service.store.inbound import Told
 from service.store.leases import LeaseKeeper
 from service.store.requests import PreparedUpdate, Submission
 from service.store.tables import ChangeRequest, Proposal
@@ -26,6 +25,7 @@ from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
 from tests.support.fake_safe_queue import FakeSafeQueue
 from tests.support.fakes import FakeSigner, FixedClock
+from tests.support.heard import told_of
 from tests.support.threads import together
 from workers import serve
 
@@ -49,18 +49,9 @@ class TellingPhala(FakePhala):
     def _prepare(self, vm_uuid: str, patch: Mapping[str, Any]) -> Prepared | AppliedAtOnce:
         answer = super()._prepare(vm_uuid, patch)
         assert isinstance(answer, Prepared)
-        assert answer.chain_id is not None
-        heard = HeardPrepare(
-            id="",
-            chain_id=answer.chain_id,
-            app_contract=answer.app_contract,
-            device_id=answer.device_id,
-            compose_hash=answer.compose_hash,
-            token=answer.commit_token,
-            expires_at=self.clock.now() + TOKEN_LIFETIME,
-        )
+        now = self.clock.now()
         event_id = f"evt_{answer.commit_token.get_secret_value()}"
-        inbound.hear(self._database, self._workspace, Told(event_id, vm_uuid, None, heard), self.clock.now())
+        inbound.hear(self._database, self._workspace, told_of(answer, event_id, vm_uuid, name=None, at=now), now)
         return answer
 
 

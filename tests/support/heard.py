@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from sandbox.phala_cloud.webhooks import headers
+from service.domain.phala_facts import Prepared
 from service.domain.prepares import TOKEN_LIFETIME, HeardPrepare
 from service.store import inbound
 from service.store.database import Database
@@ -27,6 +28,21 @@ def told(*, minted_at: datetime = rows.NOW, **fields: Any) -> Told:
     values |= {"compose_hash": rows.COMPOSE_HASH, **fields}
     prepare = HeardPrepare(id="", token=SecretStr(token), expires_at=minted_at + TOKEN_LIFETIME, **values)
     return Told(event_id, VM_UUID, "my-agent", prepare)
+
+
+def told_of(answer: Prepared, event_id: str, vm_uuid: str, *, name: str | None, at: datetime) -> Told:
+    """What Phala Cloud tells of a prepare that it answered."""
+    assert answer.chain_id is not None
+    heard = HeardPrepare(
+        id="",
+        chain_id=answer.chain_id,
+        app_contract=answer.app_contract,
+        device_id=answer.device_id,
+        compose_hash=answer.compose_hash,
+        token=answer.commit_token,
+        expires_at=at + TOKEN_LIFETIME,
+    )
+    return Told(event_id, vm_uuid, name, heard)
 
 
 def hear(database: Database, workspace: str, *, at: datetime = rows.NOW, **fields: Any) -> None:

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from service.domain.chain import FactKind, SafeState
 from service.domain.errors import Busy, NotFound, NotVisibleYet, TokenDead, Unreachable
 from service.domain.phala_facts import AppliedAtOnce, Cvm, Operation, OperationStatus, Prepared, Running
-from service.domain.prepares import TOKEN_LIFETIME, HeardPrepare
 from service.domain.reasons import Reason
 from service.ports import Answer, QueuedTransaction
 from service.store.inbound import Told
@@ -22,6 +21,7 @@ from tests.support.fake_chain import FakeChain
 from tests.support.fake_phala import FakePhala
 from tests.support.fake_safe_queue import FakeSafeQueue
 from tests.support.fakes import FakeSigner, FixedClock
+from tests.support.heard import told_of
 from tests.support.model.interrupts import Interrupted, Interrupts
 
 OWNERS = [FakeSigner(seed) for seed in (11, 12, 13)]
@@ -137,18 +137,8 @@ class ModelCvm(Interrupted, FakePhala):
         return answer
 
     def _tell(self, answer: Prepared) -> None:
-        assert answer.chain_id is not None
-        heard = HeardPrepare(
-            id="",
-            chain_id=answer.chain_id,
-            app_contract=answer.app_contract,
-            device_id=answer.device_id,
-            compose_hash=answer.compose_hash,
-            token=answer.commit_token,
-            expires_at=self.clock.now() + TOKEN_LIFETIME,
-        )
         event_id = f"evt_{answer.commit_token.get_secret_value().removeprefix(TOKEN_PREFIX)}"
-        self.told.append(Told(event_id, self.info.vm_uuid, self.info.name, heard))
+        self.told.append(told_of(answer, event_id, self.info.vm_uuid, name=self.info.name, at=self.clock.now()))
 
     def _commit(self, vm_uuid: str, token: SecretStr, compose_hash: str, transaction_hash: str) -> str:
         held = self._tokens.get(token.get_secret_value())
