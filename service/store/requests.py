@@ -8,6 +8,8 @@ from typing import Any, Final, cast
 from pydantic import SecretStr
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
+    ColumnElement,
     ScalarSelect,
     Table,
     Text,
@@ -15,13 +17,13 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
-    or_,
     select,
     text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm.attributes import instance_dict
 
 from service.domain.actors import Actor
 from service.domain.conflicts import OnConflict
@@ -171,16 +173,22 @@ class Approval:
         return approvals[-1] if approvals else None
 
 
-def _met() -> ScalarSelect[Any]:
+def _met() -> ColumnElement[str]:
     """Id of a live change request of the same CVM, as far as that is known without asking Phala Cloud."""
+    by_name = _live_where(ChangeRequest.cvm_id.key, bindparam("cvm_id"))
+    # Where no UUID was told this is null, which is no match.
+    by_uuid = _live_where(ChangeRequest.vm_uuid.key, bindparam("told_vm_uuid", type_=Text))
+    return func.coalesce(by_name, by_uuid)
+
+
+def _live_where(column: str, value: BindParameter[Any]) -> ScalarSelect[Any]:
+    """Of the workspace's live requests one with a value, by the column's own index, however many are live."""
     other = aliased(ChangeRequest)
-    # Where no UUID was told the second is null, which is no match.
-    same = or_(other.cvm_id == bindparam("cvm_id"), other.vm_uuid == bindparam("told_vm_uuid", type_=Text))
     # One whose end is wished is no obstacle: its successor waits for that.
     stays = (other.cancel_requested_at.is_(None), other.superseded_by.is_(None))
     # In plain words: the planner would not know a parameter's value, and whether the index of live ones serves.
     holds = other.state.in_([literal_column(f"'{state}'") for state in _HOLDS_CVM])
-    of_cvm = (other.workspace_id == bindparam("workspace_id"), holds, same)
+    of_cvm = (other.workspace_id == bindparam("workspace_id"), holds, getattr(other, column) == value)
     return select(other.id).where(*of_cvm, *stays).limit(1).scalar_subquery()
 
 
@@ -201,9 +209,14 @@ _INSERT: Final = _inserting()
 
 
 def _insert(session: Session, values: Mapping[str, Any]) -> ChangeRequest:
-    """Store a change request; its row, which the session does not know."""
+    """Store a change request; its row, which the session does not know.
+
+    The row is filled at once: the constructor tells the session's bookkeeping of each column by itself.
+    """
     (stored,) = perform(session, _INSERT, values)
-    return ChangeRequest(**dict(zip(_REQUESTS.c.keys(), stored, strict=True)))
+    row = ChangeRequest()
+    instance_dict(row).update(zip(_REQUESTS.c.keys(), stored, strict=True))
+    return row
 
 
 def submit(database: Database, submission: Submission, now: datetime, actor: Actor) -> ChangeRequest:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from service.domain.errors import LeaseLost
 from service.domain.outcomes import Advance, Facts, Wait
@@ -250,3 +250,21 @@ def test_a_state_change_wakes_who_waits_for_it_and_only_when_it_is_committed(dat
                 applied.result()
             answered.result(timeout=30)
     assert rows.read(database, ChangeRequest, request_id).state == "cancelled"
+
+
+def test_a_submission_reads_no_more_the_more_requests_are_live(database: Database, workspace: str):
+    """Whether another one of the CVM is live is asked of the indexes of live ones."""
+    rows.change_request(database, workspace)
+    copies = text(
+        "INSERT INTO change_requests (id, workspace_id, state, state_entered_at, intake, cvm_id, patch, deadline_at,"
+        " created_at, updated_at, due_at) SELECT 'cr_' || n, workspace_id, state, state_entered_at, intake, 'cvm-' || n,"
+        " patch, deadline_at, created_at, updated_at, due_at FROM change_requests, generate_series(1, 3000) n"
+    )
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(copies)
+        connection.exec_driver_sql("ANALYZE change_requests")
+    scans = text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'change_requests'")
+    with database.together() as inside:
+        requests.submit(inside, _submission(workspace), rows.NOW, rows.ACTOR)
+        with inside.transaction() as session:
+            assert session.scalar(scans) == 0
