@@ -17,5 +17,5 @@ def wait_for(look: Callable[[], T], seconds: float, *, every: float = 0.02) -> T
     """
     deadline = time.monotonic() + seconds
     while not (seen := look()) and time.monotonic() < deadline:
-        time.sleep(every)
+        time.sleep(every)  # the one place that polls: what it looks at tells nobody when it changes
     return seen

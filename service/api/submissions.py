@@ -58,7 +58,6 @@ def submission(body: SubmitBody, caller: Caller) -> Submission:
         commit_policy=body.commit_policy,
         may_loosen=caller.holder.scope.includes(Scope.MANAGE),
         not_before=body.not_before,
-        submitted_by=caller.holder.key_id,
     )
 
 
@@ -118,15 +117,20 @@ def _chain_id(body: PreparedUpdateBody, chains: Mapping[int, ChainLinks]) -> int
 
 
 def store(asked: Submission, caller: Caller) -> ChangeRequest:
-    """Keep a submission.
+    """Keep a submission, of whatever kind, with who asks for it and by which request.
 
     Raises:
         Problem: ``not_permitted``, ``invalid_request``, or a 409: ``token_already_submitted``, ``cvm_busy``,
             ``commit_started``.
     """
     try:
-        traced = replace(asked, api_request_id=caller.request_id, traceparent=traceparent())
-        return requests.submit(caller.database, traced, caller.parts.clock.now(), caller.actor)
+        by_caller = replace(
+            asked,
+            submitted_by=caller.holder.key_id,
+            api_request_id=caller.request_id,
+            traceparent=traceparent(),
+        )
+        return requests.submit(caller.database, by_caller, caller.parts.clock.now(), caller.actor)
     except requests.NotAllowedHere as error:
         part = InvalidPart(pointer=f"#/{error.member}", detail="is not permitted in this workspace")
         detail = f"The workspace does not permit this {error.member}: leave it out, or ask its operator."

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, LiteralString, Self, cast
 
 import psycopg
-from sqlalchemy import ClauseElement, Connection, Engine, create_engine, event
+from sqlalchemy import BindParameter, ClauseElement, Connection, Engine, Table, bindparam, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError, SQLAlchemyError
@@ -167,12 +167,23 @@ def perform(session: Session, statement: Prepared, parameters: Mapping[str, Any]
     try:
         return driver.execute(statement.sql, statement.bound(parameters)).fetchall()
     except psycopg.Error as error:
+        said = _said(error, driver, connection.engine)
         if driver.broken:
             connection.invalidate(error)
-            connection.engine.dispose()  # what the server closed is seldom one connection alone
-        raise DBAPIError.instance(
-            None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.broken
-        ) from error
+        raise said from error
+
+
+def _said(error: psycopg.Error, connection: psycopg.Connection[Any], engine: Engine) -> BaseException:
+    """A driver's error as SQLAlchemy would raise it. A lost connection takes the pool's others with it."""
+    if connection.broken:
+        engine.dispose()  # what the server closed is seldom one connection alone
+    lost = connection.broken
+    return DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost)
+
+
+def parameters_for(table: Table, names: Iterable[str]) -> dict[str, BindParameter[Any]]:
+    """Parameters for columns of a table, by their names and with their types."""
+    return {name: bindparam(name, type_=table.c[name].type) for name in names}
 
 
 class Database:
@@ -218,7 +229,7 @@ class Database:
         For what is run at each block: it costs a third of the CPU of the same statement through a session.
 
         Raises:
-            sqlalchemy.exc.OperationalError: whatever the database says.
+            sqlalchemy.exc.DBAPIError: whatever the database says, of the same classes as through a session.
         """
         with self._raw_connection() as pooled:
             connection = cast("psycopg.Connection[tuple[Any, ...]]", pooled.driver_connection)
@@ -227,11 +238,9 @@ class Database:
                 rows = connection.execute(statement.sql, statement.bound(parameters)).fetchall()
                 connection.autocommit = False
             except psycopg.Error as error:
-                lost = connection.broken
-                if lost:
-                    self.engine.dispose()  # what the server closed is seldom one connection alone
+                said = _said(error, connection, self.engine)
                 pooled.invalidate()
-                raise OperationalError(None, None, error, connection_invalidated=lost) from error
+                raise said from error
         return rows
 
     @contextmanager
@@ -249,11 +258,11 @@ class Database:
         """The same for a statement that only reads: when its connection turns out to be lost, once more on a new one.
 
         Raises:
-            sqlalchemy.exc.OperationalError: whatever the database says.
+            sqlalchemy.exc.DBAPIError: whatever the database says.
         """
         try:
             return self.execute(statement, parameters)
-        except OperationalError as error:
+        except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
         return self.execute(statement, parameters)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, literal, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, Table, func, insert, literal, or_, select, true, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -20,14 +20,14 @@ from service.domain.snapshots import SafeTransactionKind
 from service.domain.webhooks import EndpointState, wants
 from service.store.audit_rows import unchained_hash
 from service.store.columns import storable
-from service.store.database import Database, Prepared, perform
+from service.store.database import Database, Prepared, parameters_for, perform
 from service.store.tables import ChangeRequest, Event, SafeTransaction, WebhookDelivery, WebhookEndpoint
 
 LARGEST_METADATA: Final = 4000
 """Characters of metadata up to which events carry it."""
 _EVENTS: Final = cast("Table", Event.__table__)
 _REQUESTS: Final = cast("Table", ChangeRequest.__table__)
-_WRITTEN: Final = [column for column in _EVENTS.c if column.identity is None and column.server_default is None]
+_WRITTEN: Final = [column.name for column in _EVENTS.c if column.identity is None and column.server_default is None]
 
 
 def _live_endpoints(workspace_id: ColumnElement[str]) -> Select[str, list[str]]:
@@ -44,7 +44,7 @@ def _live_endpoints(workspace_id: ColumnElement[str]) -> Select[str, list[str]]:
 
 def _append() -> Select[Any]:
     """The event, its number and hash in its change request's row, and the endpoints there are, by one statement."""
-    values = {column.name: bindparam(column.name, type_=column.type) for column in _WRITTEN}
+    values = parameters_for(_EVENTS, _WRITTEN)
     numbered = (
         update(_REQUESTS)
         .where(_REQUESTS.c.id == values["change_request_id"])

@@ -13,10 +13,10 @@ from typing import Final, cast
 
 from psycopg.errors import UniqueViolation
 from pydantic import SecretStr
-from sqlalchemy import Table, bindparam, delete, func, insert, select, tuple_
+from sqlalchemy import Table, delete, func, insert, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
-from service.store.database import Database, Prepared, perform
+from service.store.database import Database, Prepared, parameters_for, perform
 from service.store.tables import IdempotentAnswer
 
 KEPT: Final = timedelta(hours=24)
@@ -28,8 +28,7 @@ _BATCH: Final = 5_000
 _PRIMARY_KEY: Final = "pk_idempotent_answers"
 _ANSWERS: Final = cast("Table", IdempotentAnswer.__table__)
 _COLUMNS: Final = ("workspace_id", "key", "fingerprint", "status", "answer_sealed")
-_KEPT_COLUMNS: Final = {name: bindparam(name, type_=_ANSWERS.c[name].type) for name in _COLUMNS}
-_KEEP: Final = Prepared.of(insert(_ANSWERS).values(_KEPT_COLUMNS).returning(_ANSWERS.c.key))
+_KEEP: Final = Prepared.of(insert(_ANSWERS).values(parameters_for(_ANSWERS, _COLUMNS)).returning(_ANSWERS.c.key))
 # One look for both: whoever gets the lock right after the first request ended, but looked before, is stopped by the
 # primary key when it wants to keep its own answer.
 _LOCK_AND_LOOK: Final = Prepared(

@@ -67,7 +67,7 @@ def _patiently(migrate: Callable[[], None]) -> None:
             if not left or not isinstance(error.orig, LockNotAvailable):
                 raise
         log.warning("a migration waits for a long transaction to end")
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(PAUSE_SECONDS)  # others go on meanwhile: who asks for the lock stops all who come after
     return None
 
 

@@ -31,7 +31,7 @@ from service.domain.gates import CommitPolicy
 from service.domain.snapshots import Intake, SafeTransactionKind
 from service.domain.states import HOLDS_CVM, State
 from service.store import events, superseding, tokens
-from service.store.database import Database, Prepared, perform
+from service.store.database import Database, Prepared, parameters_for, perform
 from service.store.tables import ChangeRequest, CommitToken, Proposal, SafeTransaction, Workspace
 
 _SECOND: Final = text("interval '1 second'")
@@ -201,7 +201,7 @@ def _inserting() -> Prepared:
         "deadline_at": bindparam("created_at", type_=_REQUESTS.c.created_at.type) + seconds * _SECOND,
         "due_at": func.now(),
     }
-    given = {name: bindparam(name, type_=_REQUESTS.c[name].type) for name in (*_OF_ALL, *_OF_PREPARED)}
+    given = parameters_for(_REQUESTS, (*_OF_ALL, *_OF_PREPARED))
     return Prepared.of(insert(_REQUESTS).values(**given, **computed).returning(*_REQUESTS.c))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,7 +13,7 @@ from sandbox.polling import wait_for
 
 ENDED: Final = frozenset({"completed", "rejected", "expired", "superseded", "cancelled", "failed"})
 _PAUSE_SECONDS: Final = 0.5
-_TRIES: Final = 400
+_PATIENCE_SECONDS: Final = 300
 _PAGE: Final = 100
 _LATER: Final = frozenset({429, 502, 503, 504})
 
@@ -86,19 +85,24 @@ class Driver:
         if method == "POST":
             headers |= {"Idempotency-Key": str(uuid4()), "Content-Type": "application/json"}
         content = None if body is None else json.dumps(body)
-        for left in range(_TRIES, 0, -1):
+
+        def once() -> httpx.Response | None:
             try:
                 answer = httpx.request(
                     method, f"{self.base_url}{path}", headers=headers, content=content, timeout=10
                 )  # a connection each: none is left over from before a fault
                 if answer.status_code not in _LATER and _is_whole(answer) and not _is_at_work(answer):
                     return answer
-            except httpx.HTTPError:
-                if left == 1:
-                    raise
+            except httpx.HTTPError as error:
+                faults.append(error)
             self.repeated += 1
-            time.sleep(_PAUSE_SECONDS)
-        raise httpx.HTTPError(f"{method} {path}: no answer that means something")
+            return None
+
+        faults: list[httpx.HTTPError] = []
+        answer = wait_for(once, _PATIENCE_SECONDS, every=_PAUSE_SECONDS)
+        if answer is None:
+            raise httpx.HTTPError(f"{method} {path}: no answer that means something") from (faults or [None])[-1]
+        return answer
 
 
 def _is_at_work(answer: httpx.Response) -> bool:

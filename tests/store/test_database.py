@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from psycopg.errors import UniqueViolation
 from sqlalchemy import BigInteger, Engine, Table, bindparam, insert, literal, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 
 from service.store import heartbeats
-from service.store.database import Database, Prepared, make_engine, perform
+from service.store.database import Database, Prepared, make_engine, parameters_for, perform
 from service.store.locks import leadership, lock_name
 from service.store.tables import Heartbeat
 from tests.support import rows
@@ -101,7 +101,7 @@ def test_a_look_is_made_again_when_its_connection_was_lost(empty_database: NewDa
         restarted = Database(engine, rows.sealer())
         assert restarted.look(Prepared("SELECT 1", {}), {}) == [(1,)]
         _use(engine, 3)
-        with pytest.raises(OperationalError):
+        with pytest.raises(DataError):
             restarted.look(Prepared("SELECT 1 / 0", {}), {})
 
 
@@ -110,7 +110,7 @@ ECHO = Prepared.of(select(bindparam("number", type_=BigInteger) + literal(1)))
 
 def test_a_statement_past_the_orm_is_part_of_its_sessions_transaction(database: Database):
     beats = cast("Table", Heartbeat.__table__)
-    values = {name: bindparam(name, type_=beats.c[name].type) for name in ("process", "kind", "seen_at")}
+    values = parameters_for(beats, ("process", "kind", "seen_at"))
     beat = Prepared.of(insert(beats).values(values).returning(beats.c.kind))
     given = {"process": "p", "kind": "wor\0ker", "seen_at": rows.NOW}
 

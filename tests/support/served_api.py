@@ -43,8 +43,13 @@ def callers(database: Database) -> dict[str, str]:
 
 
 @contextmanager
-def serving(parts: ApiParts) -> Iterator[Api]:
-    """Serve an API over given parts for as long as the context lasts."""
+def serving(parts: ApiParts, ending: list[threading.Thread] | None = None) -> Iterator[Api]:
+    """Serve an API over given parts for as long as the context lasts.
+
+    Args:
+        parts: of the API.
+        ending: takes the thread of a server that was told to end, which needs a moment; without it that is waited for.
+    """
     app = create_app(parts)
     server = serve.server(app, host="127.0.0.1", port=0, log_level="warning")
     thread = threading.Thread(target=server.run)
@@ -59,7 +64,10 @@ def serving(parts: ApiParts) -> Iterator[Api]:
             yield Api(url, app, server, acme, other, stack.enter_context(_client(url, None)))
     finally:
         server.handle_exit(signal.SIGTERM, None)
-        thread.join()
+        if ending is None:
+            thread.join()
+        else:
+            ending.append(thread)
 
 
 def _client(url: str, key: str | None) -> httpx.Client:

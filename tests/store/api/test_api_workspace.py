@@ -190,6 +190,18 @@ def test_a_key_may_be_held_to_cancel_its_own(api: Api, database: Database, works
     assert cancel(heard, manager).status_code == 202
 
 
+def test_who_retries_a_change_request_submitted_the_new_one(api: Api, database: Database, workspaces: dict[str, str]):
+    acme = workspaces["acme"]
+    key = _key(database, acme, Scope.SUBMIT, name="ci")
+    api.acme.patch(PATH, json={"policy": {"cancel_own_only": True}})
+    ended = rows.change_request(database, acme, State.CANCELLED)
+
+    made = api.nobody.post(f"{REQUESTS}/{ended}/retry", headers=key).json()
+
+    assert made["retry_of"] == ended
+    assert api.nobody.post(f"{REQUESTS}/{made['id']}/cancel", headers=key).status_code == 202
+
+
 def test_a_blocked_workspace_says_why_and_what_to_do(api: Api, database: Database, workspaces: dict[str, str]):
     acme = workspaces["acme"]
     assert api.acme.get(PATH).json()["blocked"] is False
