@@ -28,6 +28,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("countersign")
 
 _WITHOUT_STACK = {"tests/flow/test_local_world.py"}
+_ON_A_SECOND_STACK = {"tests/flow/test_endpoints.py", "tests/flow/test_restarts.py"}
+"""About as long as all others together."""
 _BATCHES = ("tests/store/reorgs/", "tests/store/model/")
 
 
@@ -64,12 +66,12 @@ class _Together(LoadScopeScheduling):
     """Keeps tests in one process that share what is costly to set up."""
 
     def _split_scope(self, nodeid: str) -> str:
-        """Most flow tests share a stack, those of a file what their module sets up; batches of stories nothing."""
+        """Flow tests share one of two stacks, those of a file what their module sets up; batches of stories nothing."""
         path = nodeid.partition("::")[0]
         if path.startswith("tests/chaos/"):
             return "chaos"
         if path.startswith("tests/flow/") and path not in _WITHOUT_STACK:
-            return "flow"
+            return f"flow {1 + (path in _ON_A_SECOND_STACK)}"
         return nodeid if path.startswith(_BATCHES) else path
 
 

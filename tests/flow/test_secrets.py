@@ -60,7 +60,7 @@ def _everywhere(stack: Stack, answers: dict[str, bytes], broker: Broker) -> dict
         **leaks.tables(stack.deployment.database_url),
         **leaks.command_lines(),
         **answers,
-        "OpenAPI": httpx.get(f"{stack.deployment.url}/openapi.json").content,
+        "OpenAPI": stack.client.get("/openapi.json").content,
         "webhooks": leaks.as_bytes([one.payload for one in stack.receiver.received()]),
         "broker": "\n".join(broker.commands).encode(),
         **stack.metrics(),

@@ -43,7 +43,7 @@ class Scraped:
         self._url = f"http://127.0.0.1:{listener.port}/metrics"
 
     def scrape(self) -> Scrape:
-        answer = httpx.get(self._url, trust_env=False)
+        answer = httpx.get(self._url, trust_env=False, timeout=70)
         assert answer.status_code == 200, answer.text
         return Scrape(answer.text)
 

@@ -29,6 +29,14 @@ ENDED = frozenset({"completed", "rejected", "expired", "superseded", "cancelled"
 Json = dict[str, Any]
 
 
+_PATIENCE_SECONDS = 70
+"""Of whoever asks a process for something: on a busy machine an answer takes what it takes."""
+
+
+def _metrics(url: str) -> bytes:
+    return httpx.get(url, trust_env=False, timeout=_PATIENCE_SECONDS).raise_for_status().content
+
+
 class Stack:
     """A release engineer, the Safe's owners and an operator before one deployment."""
 
@@ -38,9 +46,12 @@ class Stack:
         self.receiver = receiver
         self.collector = collector
         self.client = httpx.Client(
-            base_url=deployment.url, headers={"Authorization": f"Bearer {deployment.api_key}"}, timeout=70
+            base_url=deployment.url,
+            headers={"Authorization": f"Bearer {deployment.api_key}"},
+            timeout=_PATIENCE_SECONDS,
         )
-        self.safe_faults = httpx.Client(base_url=f"{world.safe_service_url}/_sandbox", timeout=10)
+        self.safe_service = httpx.Client(base_url=world.safe_service_url, timeout=_PATIENCE_SECONDS)
+        self.safe_faults = httpx.Client(base_url=f"{world.safe_service_url}/_sandbox", timeout=_PATIENCE_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -48,8 +59,8 @@ class Stack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.client.close()
-        self.safe_faults.close()
+        for client in (self.client, self.safe_service, self.safe_faults):
+            client.close()
 
     # The release engineer
 
@@ -215,7 +226,8 @@ class Stack:
         yield secrets
         self.deployment.apply_workspace(phala_webhook_secrets=[])  # first: a webhook that is expected and gone is told
         key = {"X-API-Key": self.world.setup.phala_api_key}
-        httpx.delete(f"{self.world.phala_url}/workspace/webhooks/{hook['id']}", headers=key).raise_for_status()
+        url = f"{self.world.phala_url}/workspace/webhooks/{hook['id']}"
+        httpx.delete(url, headers=key, timeout=_PATIENCE_SECONDS).raise_for_status()
 
     @contextmanager
     def without(self, server: str) -> Iterator[None]:
@@ -291,18 +303,12 @@ class Stack:
 
     def metrics(self) -> dict[str, bytes]:
         """What each process shows to Prometheus."""
-        return {
-            f"metrics of {name}": httpx.get(url, trust_env=False).raise_for_status().content
-            for name, url in self.deployment.metrics_urls.items()
-        }
+        return {f"metrics of {name}": _metrics(url) for name, url in self.deployment.metrics_urls.items()}
 
     def proposals(self, app: App, compose_hash: str) -> list[Json]:
         """Transactions of the app's Safe that name the hash, executed or not, as its Transaction Service knows them."""
-        answer = httpx.get(
-            f"{self.world.safe_service_url}/api/v2/safes/{app.owner}/multisig-transactions/",
-            params={"limit": 200, "trusted": "false"},
-        )
-        answer.raise_for_status()
+        path = f"/api/v2/safes/{app.owner}/multisig-transactions/"
+        answer = self.safe_service.get(path, params={"limit": 200, "trusted": "false"}).raise_for_status()
         return [one for one in answer.json()["results"] if compose_hash[2:] in (one["data"] or "")]
 
     def prepared_hash(self, cvm: str) -> str:
