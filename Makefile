@@ -19,7 +19,7 @@ demo: $(READY) ## Carry one change request the whole way in a local world (summa
 	$(BIN)/countersign demo
 
 # Three at a time on two cores: a third of the time a test waits for something.
-test: $(READY) ## Run all tests, two at once; choose some with ARGS, as in make test ARGS="tests/unit -x -n 0"
+test: $(READY) ## Run all tests, three at once; choose some with ARGS, as in make test ARGS="tests/unit -x -n 0"
 	$(BIN)/pytest -n 3 $(ARGS)
 
 check: $(READY) ## Lint, formatting, types, import contracts, and what is generated: docs, compiled contracts
