@@ -84,6 +84,7 @@ class ManagedProcess:
         self._cwd = cwd
         self._uid = uid
         self._child: subprocess.Popen[bytes] | None = None
+        self._killing = threading.Lock()
         self._group: int | None = None  # forgotten when it has ended: the number may become somebody else's
 
     @property
@@ -183,12 +184,13 @@ class ManagedProcess:
 
     def kill(self) -> None:
         """Kill the child and whatever it started in its group, as `kill -9` does; harmless when it has ended."""
-        if self._child is None or self._group is None:
-            return
-        self._signal_group(signal.SIGKILL)
-        self._child.wait()
-        Guardian.of_this_process().forget(self._group)
-        self._group = None
+        with self._killing:  # two threads may kill it at once: the group is forgotten once
+            if self._child is None or self._group is None:
+                return
+            self._signal_group(signal.SIGKILL)
+            self._child.wait()
+            Guardian.of_this_process().forget(self._group)
+            self._group = None
 
     def pause(self) -> None:
         """Stop the child's group in its tracks (SIGSTOP): sockets stay open, nobody answers."""

@@ -3,7 +3,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,25 @@ def test_it_starts_again_after_a_kill(tmp_path: Path):
 
     assert process.pid != first
     process.stop()
+
+
+def test_two_may_kill_it_at_once_and_its_guardian_lives_on(tmp_path: Path):
+    process = child(tmp_path)
+    for _ in range(10):
+        process.start()
+        together = threading.Barrier(4)
+
+        def kill(together: threading.Barrier = together) -> None:
+            together.wait()
+            process.kill()
+            assert not process.running
+
+        with ThreadPoolExecutor(4) as pool:
+            for killed in [pool.submit(kill) for _ in range(4)]:
+                killed.result()
+
+    with child(tmp_path) as another:
+        assert another.running
 
 
 def test_it_is_not_started_twice(tmp_path: Path):
