@@ -137,6 +137,11 @@ class Chain(Protocol):
     def facts(self, first: int, last: int) -> Sequence[ChainFact]:
         """Every allowlist log between two heights, both included, of any contract."""
 
+    def allowed_at(
+        self, app_contract: str, compose_hash: str, device_id: str, blocks: Sequence[Block]
+    ) -> Sequence[Allowed]:
+        """``allowed`` at each of several blocks, for the price of one."""
+
     def allowed(self, app_contract: str, compose_hash: str, device_id: str, at: Block) -> Allowed:
         """Read the allowlist at one block."""
 

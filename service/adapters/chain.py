@@ -1,6 +1,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 import httpx
@@ -120,17 +121,24 @@ class JsonRpcChain:
             StateUnavailable: the contract is there now but was not at that block, or no endpoint has that state.
             Refused: there is no DstackApp at the address.
         """
+        return self.allowed_at(app_contract, compose_hash, device_id, (at,))[0]
+
+    def allowed_at(
+        self, app_contract: str, compose_hash: str, device_id: str, blocks: Sequence[Block]
+    ) -> Sequence[Allowed]:
+        """Read the allowlist at each of several blocks, in one HTTP request.
+
+        Raises:
+            StateUnavailable, Refused: see ``allowed``.
+        """
         reads = [
             _contract_call(app_contract, data)
             for data in (_ALLOWED_HASHES + compose_hash[2:], _ALLOW_ANY_DEVICE, _ALLOWED_DEVICES + device_id[2:])
         ]
 
-        def ask(endpoint: RpcEndpoint) -> Allowed:
-            answers = _read(endpoint, at, *reads)
-            if any(isinstance(answer, RpcFault) or not answer for answer in answers):
-                raise _no_app(endpoint, app_contract, at)
-            hash_allowed, any_device, device_allowed = (_flag(endpoint, answer) for answer in answers)
-            return Allowed(compose_hash=hash_allowed, device=any_device or device_allowed)
+        def ask(endpoint: RpcEndpoint) -> tuple[Allowed, ...]:
+            answers = iter(_read_at(endpoint, *((at, read) for at in blocks for read in reads)))
+            return tuple(_allowed(endpoint, app_contract, at, list(islice(answers, len(reads)))) for at in blocks)
 
         return self._endpoints.agreed(ask)
 
@@ -204,9 +212,16 @@ def _contract_call(to: str, data: str) -> Call:
 
 def _read(endpoint: RpcEndpoint, at: Block, *reads: Call) -> list[bytes | RpcFault]:
     """Pin reads to a block; each one's bytes, or the fault by which the contract reverted."""
-    pin = {"blockHash": at.hash, "requireCanonical": True}
-    results = endpoint.batch(*(Call(method, [*params, pin]) for method, params in reads), proven=True)
-    return [_bytes_or_revert(endpoint, at, result) for result in results]
+    return _read_at(endpoint, *((at, read) for read in reads))
+
+
+def _read_at(endpoint: RpcEndpoint, *reads: tuple[Block, Call]) -> list[bytes | RpcFault]:
+    """Pin each read to its block; its bytes, or the fault by which the contract reverted."""
+    calls = [
+        Call(method, [*params, {"blockHash": at.hash, "requireCanonical": True}]) for at, (method, params) in reads
+    ]
+    results = endpoint.batch(*calls, proven=True)
+    return [_bytes_or_revert(endpoint, at, result) for (at, _), result in zip(reads, results, strict=True)]
 
 
 def _bytes_or_revert(endpoint: RpcEndpoint, at: Block, result: Result) -> bytes | RpcFault:
@@ -218,6 +233,13 @@ def _bytes_or_revert(endpoint: RpcEndpoint, at: Block, result: Result) -> bytes 
     if lacks_state(result):
         raise StateUnavailable(f"{endpoint.name} has no state at block {at.number}: {result}")
     raise endpoint.unreachable(result)
+
+
+def _allowed(endpoint: RpcEndpoint, app_contract: str, at: Block, answers: Sequence[bytes | RpcFault]) -> Allowed:
+    if any(isinstance(answer, RpcFault) or not answer for answer in answers):
+        raise _no_app(endpoint, app_contract, at)
+    hash_allowed, any_device, device_allowed = (_flag(endpoint, answer) for answer in answers)
+    return Allowed(compose_hash=hash_allowed, device=any_device or device_allowed)
 
 
 def _no_app(endpoint: RpcEndpoint, app_contract: str, at: Block) -> Refused | StateUnavailable:

@@ -190,7 +190,7 @@ class Observation:
 
     Attributes:
         cursor: store it together with ``facts``; it never lies above ``view.final``.
-        facts: logs of any contract, possibly known already (same transaction hash, block hash and log index).
+        facts: logs of any contract that were not known above the cursor's block.
         orphaned: known facts whose block is no longer canonical: keep them, but they prove nothing any more.
         behind: final blocks not scanned yet.
         detail: what was unusual, for the operator; ``None`` mostly.

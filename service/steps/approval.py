@@ -1,6 +1,6 @@
 """The approval a change request needs, and the evidence for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.domain.chain import Allowed, Block, ChainFact, ChainView, FactKind
@@ -23,6 +23,10 @@ class NeededApproval:
     def read(self, chain: Chain, at: Block) -> Allowed:
         """Read both halves of *allowed* at one block."""
         return chain.allowed(self.app_contract, self.compose_hash, self.device_id, at)
+
+    def read_at(self, chain: Chain, *blocks: Block) -> Sequence[Allowed]:
+        """Read both halves of *allowed* at each of several blocks."""
+        return chain.allowed_at(self.app_contract, self.compose_hash, self.device_id, blocks)
 
 
 def needed_approval(request: ChangeRequest) -> NeededApproval:

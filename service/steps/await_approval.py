@@ -132,8 +132,8 @@ def _report_approvals(
 
 def _await_finality(request: ChangeRequest, chain: Chain, recheck_seconds: float) -> Outcome:
     evidence = _stored_evidence(request)
-    view = chain.view()
-    canonical = chain.block(evidence.number)
+    view = chain.view(also=evidence.number)
+    canonical = view.also or chain.block(evidence.number)
     if canonical is not None and canonical != evidence:
         return _after_reorg(request, chain, evidence)
     if canonical is None or evidence.number > view.final.number:

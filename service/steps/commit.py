@@ -81,12 +81,13 @@ def commit(
     if (request.evidence_block_number or 0) > view.final.number:
         detail = f"the node is behind: its final block is {view.final.number}"
         return Wait(_HEAD_SECONDS, Reason.WAITING_FOR_FINALITY, detail)
-    if not needed.read(chain, view.final).both:
+    at_final, at_head = needed.read_at(chain, view.final, view.head)
+    if not at_final.both:
         raise Refused(f"not allowed at the final block {view.final.number}", reason=Reason.APPROVAL_WITHDRAWN)
     if wait is not None:
         return wait
     attempt = _Attempt(request, phala, chain, intents, clock, new_id, timedelta(seconds=lag_window_seconds))
-    return attempt.run(view.head)
+    return attempt.run(_Newest(view.head, at_head.both))
 
 
 def _look_again(request: ChangeRequest, phala: Phala, clock: Clock) -> Outcome | None:
@@ -119,6 +120,14 @@ def _adopt(request: ChangeRequest, phala: Phala) -> Advance | None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Newest:
+    """The newest block, and whether the approval is there."""
+
+    block: Block
+    allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Attempt:
     """One round: a POST, and when the token is dead one more with a fresh token."""
 
@@ -130,12 +139,12 @@ class _Attempt:
     new_id: Callable[[], str]
     lag_window: timedelta
 
-    def run(self, head: Block) -> Outcome:
+    def run(self, newest: _Newest) -> Outcome:
         token = self.request.commit_token
         if token is None or token_ended(self.request, self.clock.now()):
             return self._renew("the commit token ended")
         try:
-            return self._post(token, head, repeats=self.request.commit_attempt_id)
+            return self._post(token, newest, repeats=self.request.commit_attempt_id)
         except TokenDead as dead:
             return _adopt(self.request, self.phala) or self._renew(dead.detail)
 
@@ -163,7 +172,7 @@ class _Attempt:
         if token is None:
             return self._prepare_again(why)
         try:
-            return self._post(token, self.chain.view().head, repeats=None)
+            return self._post(token, self._look(), repeats=None)
         except TokenDead as dead:
             return _adopt(request, self.phala) or self._prepare_again(dead.detail)
 
@@ -176,23 +185,33 @@ class _Attempt:
         if isinstance(renewed, Advance):
             return renewed
         try:
-            return self._post(renewed.token, self.chain.view().head, repeats=None)
+            return self._post(renewed.token, self._look(), repeats=None)
         except TokenDead as dead:
             found = _adopt(self.request, self.phala)
             if found is None:
                 raise Refused(f"a fresh token was refused too: {dead.detail}", reason=Reason.TOKEN_REFUSED) from dead
             return found
 
-    def _post(self, token: SecretStr, head: Block, *, repeats: str | None) -> Outcome:
-        """Send one commit; ``repeats`` names an earlier attempt with this token whose outcome is unknown.
+    def _look(self) -> _Newest:
+        """Read the newest state again: what was read before the preparing is old by now."""
+        head = self.chain.view().head
+        return _Newest(head, needed_approval(self.request).read(self.chain, head).both)
+
+    def _post(self, token: SecretStr, newest: _Newest, *, repeats: str | None) -> Outcome:
+        """Send one commit if the approval is there still.
+
+        Args:
+            token: the commit token.
+            newest: read just now.
+            repeats: names an earlier attempt with this token whose outcome is unknown.
 
         Raises:
             TokenDead: Phala Cloud refuses the token.
             CountersignError: a deterministic no, or the look after an unanswered POST failed.
         """
         request, needed = self.request, needed_approval(self.request)
-        if not needed.read(self.chain, head).both:
-            detail = f"not allowed any more at block {head.number}"
+        if not newest.allowed:
+            detail = f"not allowed any more at block {newest.block.number}"
             return Wait(_HEAD_SECONDS, Reason.WAITING_FOR_FINALITY, detail)
         since = request.commit_refused_since
         last = since is not None and self.clock.now() >= since + self.lag_window

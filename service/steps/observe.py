@@ -51,7 +51,7 @@ def observe(chain: Chain, cursor: Cursor | None, known: Sequence[ChainFact], max
     return Observation(
         view=view,
         cursor=replace(moved, gap=gap),
-        facts=facts,
+        facts=tuple(fact for fact in facts if fact not in known),
         orphaned=_orphaned(chain, [fact for fact in known if fact.block.number > below], facts),
         behind=behind,
         moved=moved != start,

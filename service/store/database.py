@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, LiteralString, Self, cast
+from typing import TYPE_CHECKING, Any, Final, LiteralString, Self, TypeVar, cast
 
 import psycopg
 from sqlalchemy import BindParameter, ClauseElement, Connection, Engine, Table, bindparam, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError, SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from service.domain.ids import public_id
@@ -22,6 +23,8 @@ from service.store.sealing import Sealer
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
+
+Entity = TypeVar("Entity", bound=DeclarativeBase)
 
 CONNECTION: Final[Mapping[str, str | int]] = {
     "application_name": "countersign",
@@ -179,6 +182,16 @@ def _said(error: psycopg.Error, connection: psycopg.Connection[Any], engine: Eng
         engine.dispose()  # what the server closed is seldom one connection alone
     lost = connection.broken
     return DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost)
+
+
+def unattached(entity: type[Entity], values: Sequence[Any]) -> Entity:
+    """A row as an object that no session knows; ``values`` are all columns of its table, in their order.
+
+    It is filled at once: the constructor tells the sessions' bookkeeping of each column by itself.
+    """
+    row = entity()
+    instance_dict(row).update(zip(entity.__table__.c.keys(), values, strict=True))
+    return row
 
 
 def parameters_for(table: Table, names: Iterable[str]) -> dict[str, BindParameter[Any]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Select, Table, func, insert, literal, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, literal, or_, select, true, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -215,17 +215,16 @@ def reason_json(code: str | None, detail: str | None) -> dict[str, str | None] |
 
 
 def _safe_transaction(session: Session, proposal_id: str | None) -> dict[str, Any] | None:
-    if proposal_id is None:
-        return None
-    latest = session.scalars(
-        select(SafeTransaction)
-        .where(
-            SafeTransaction.proposal_id == literal(proposal_id),
-            SafeTransaction.kind == SafeTransactionKind.APPROVAL,
-        )
-        .order_by(SafeTransaction.position.desc())
-        .limit(1)
-    ).one_or_none()
-    if latest is None:
-        return None
-    return {"safe": latest.safe, "nonce": latest.nonce, "safe_tx_hash": latest.safe_tx_hash}
+    found = [] if proposal_id is None else perform(session, _NEWEST_APPROVAL, {"of_proposal": proposal_id})
+    return dict(zip(("safe", "nonce", "safe_tx_hash"), found[0], strict=True)) if found else None
+
+
+_NEWEST_APPROVAL: Final = Prepared.of(
+    select(SafeTransaction.safe, SafeTransaction.nonce, SafeTransaction.safe_tx_hash)
+    .where(
+        SafeTransaction.proposal_id == bindparam("of_proposal"),
+        SafeTransaction.kind == SafeTransactionKind.APPROVAL.value,
+    )
+    .order_by(SafeTransaction.position.desc())
+    .limit(1)
+)

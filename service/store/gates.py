@@ -4,9 +4,9 @@ Rows of workspaces are locked before those of change requests.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, and_, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from service.domain.chain import FactKind
@@ -14,14 +14,17 @@ from service.domain.gates import CommitPolicy, Freeze, Gates
 from service.domain.reasons import Reason
 from service.domain.states import State
 from service.store import leases
-from service.store.leases import Lease, held
+from service.store.columns import plain
+from service.store.database import Prepared, perform
+from service.store.leases import Lease, held, is_held, parameters_of
 from service.store.tables import ChainFact, ChangeRequest, Workspace
 
 FREEZE = (Workspace.commits_frozen_at, Workspace.commits_frozen_by, Workspace.commits_frozen_reason)
 
 _other = aliased(ChangeRequest)
-_COMMITTING = ChangeRequest.state == State.REGISTERED.value
-_REMOVALS = [FactKind.HASH_REMOVED.value, FactKind.DEVICE_REMOVED.value]
+(_REGISTERED, _COMMITTED, _FAILED) = plain(State.REGISTERED, State.COMMITTED, State.FAILED)
+_COMMITTING = ChangeRequest.state == _REGISTERED
+_REMOVALS = plain(FactKind.HASH_REMOVED, FactKind.DEVICE_REMOVED)
 
 
 def _of_app_of(mine: type[ChangeRequest]) -> ColumnElement[bool]:
@@ -34,15 +37,15 @@ def _of_app_of(mine: type[ChangeRequest]) -> ColumnElement[bool]:
 
 def _others_in_flight() -> Select[str]:
     """Ids of other change requests of the same app contract between their first attempt and their end."""
-    attempted = and_(_other.state == State.REGISTERED.value, _other.commit_attempted_at.is_not(None))
-    in_flight = or_(_other.state == State.COMMITTED.value, attempted)
+    attempted = and_(_other.state == _REGISTERED, _other.commit_attempted_at.is_not(None))
+    in_flight = or_(_other.state == _COMMITTED, attempted)
     return select(_other.id).where(_of_app_of(ChangeRequest), _other.id != ChangeRequest.id, in_flight)
 
 
 def _failures() -> Select[str]:
     """Ids of change requests of the same rollout whose update failed since this one was made or released."""
     since = func.greatest(ChangeRequest.created_at, ChangeRequest.released_at)
-    failed = and_(_other.state == State.FAILED.value, _other.correlation_id.is_not(None))
+    failed = and_(_other.state == _FAILED, _other.correlation_id.is_not(None))
     rollout = and_(_of_app_of(ChangeRequest), _other.compose_hash == ChangeRequest.compose_hash)
     return select(_other.id).where(rollout, failed, _other.state_entered_at > since)
 
@@ -107,20 +110,29 @@ def freeze_of(at: datetime | None, by: str | None, reason: str | None) -> Freeze
     return None if at is None or by is None or reason is None else Freeze(at, by, reason)
 
 
-def open_for(session: Session, lease: Lease) -> tuple[ColumnElement[bool], ...] | None:
-    """Conditions under which the next attempt of a leased change request may be stored; ``None`` if it may not.
+def open_for(session: Session, lease: Lease) -> dict[str, Any] | None:
+    """Parameters of ``ATTEMPT_PERMITTED`` for the next attempt of a leased change request; ``None`` if it may not be.
 
     The workspace stays locked until the transaction ends: attempts of a workspace are stored one after the other, and
-    none beside a freeze. The conditions must be met by a statement of its own, which sees what the lock waited for.
+    none beside a freeze. The condition must be met by a statement of its own, which sees what the lock waited for.
     """
-    mine = select(ChangeRequest.workspace_id).where(held(lease)).scalar_subquery()
-    workspace = session.execute(
+    found = perform(session, _LOCK_WORKSPACE, parameters_of(lease))
+    if not found:
+        return None
+    ((policy, parallel, frozen_at),) = found
+    return None if frozen_at is not None else {"policy": policy, "parallel": parallel}
+
+
+def _lock_workspace() -> Select[str, int, datetime | None]:
+    mine = select(ChangeRequest.workspace_id).where(is_held(ChangeRequest)).scalar_subquery()
+    return (
         select(Workspace.commit_policy, Workspace.parallel_commits, Workspace.commits_frozen_at)
         .where(Workspace.id == mine)
         .with_for_update(key_share=True)
-    ).one_or_none()
-    if workspace is None or workspace.commits_frozen_at is not None:
-        return None
+    )
+
+
+def _attempt_permitted() -> ColumnElement[bool]:
     in_flight = _others_in_flight().with_only_columns(func.count(_other.id)).scalar_subquery()
     at_once = ChangeRequest.state == State.RECEIVED.value
     first = and_(
@@ -128,12 +140,17 @@ def open_for(session: Session, lease: Lease) -> tuple[ColumnElement[bool], ...] 
         ChangeRequest.superseded_by.is_(None),
         or_(
             ChangeRequest.released_at.is_not(None),
-            func.coalesce(ChangeRequest.commit_policy, workspace.commit_policy) != CommitPolicy.HOLD.value,
+            func.coalesce(ChangeRequest.commit_policy, bindparam("policy", type_=Text)) != CommitPolicy.HOLD.value,
         ),
         ~_failures().exists(),
-        or_(at_once, in_flight < workspace.parallel_commits),
+        or_(at_once, in_flight < bindparam("parallel", type_=BigInteger)),
     )
-    return (or_(ChangeRequest.commit_attempted_at.is_not(None), first),)
+    return or_(ChangeRequest.commit_attempted_at.is_not(None), first)
+
+
+_LOCK_WORKSPACE: Final = Prepared.of(_lock_workspace())
+ATTEMPT_PERMITTED: Final = _attempt_permitted()
+"""Condition under which an attempt may be stored, see ``open_for``."""
 
 
 def ring_after_end(session: Session, lease: Lease) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, literal, null, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from service.store.database import Database, Prepared
 from service.store.tables import ChainCursor, ChangeRequest, PhalaRecovery, Proposal, WebhookEndpoint
@@ -54,6 +55,17 @@ def held(lease: Lease) -> ColumnElement[bool]:
     """
     table = lease.table
     return and_(key_of(table) == lease.row_id, table.fence == lease.fence, table.lease_until.is_not(None))
+
+
+def is_held(table: LeasedTable) -> ColumnElement[bool]:
+    """The condition of ``held`` with its lease in parameters, for statements that are made once."""
+    mine = and_(key_of(table) == bindparam("leased_id"), table.fence == bindparam("leased_fence"))
+    return and_(mine, table.lease_until.is_not(None))
+
+
+def parameters_of(lease: Lease) -> dict[str, Any]:
+    """A lease as the parameters of ``is_held``."""
+    return {"leased_id": lease.row_id, "leased_fence": lease.fence}
 
 
 def acquire(database: Database, table: LeasedTable, row_id: str | int) -> Lease | None:
@@ -155,15 +167,19 @@ def ring(
 
     Locked in the order of their ids: two that ring for the same rows wait for each other, never in a circle.
     """
-    rows = select(table.id).where(*conditions).order_by(table.id).with_for_update(key_share=True).cte("rows")
-    statement = (
+    statement = ringing(table, *conditions).execution_options(synchronize_session=False)
+    return [(row.id, row.state) for row in session.execute(statement)]
+
+
+def ringing(table: type[ChangeRequest] | type[Proposal], *conditions: ColumnElement[bool]) -> ReturningUpdate[str, str]:
+    """The statement of ``ring``, to be a part of a larger one."""
+    rows = select(table.id).where(*conditions).order_by(table.id).with_for_update(key_share=True, of=table).cte("rows")
+    return (
         update(table)
         .where(table.id == rows.c.id)
-        .values(due_at=func.clock_timestamp(), rung_at=None)
+        .values(due_at=func.clock_timestamp(), rung_at=null())
         .returning(table.id, table.state)
-        .execution_options(synchronize_session=False)
     )
-    return [(row.id, row.state) for row in session.execute(statement)]
 
 
 class LeaseKeeper:

@@ -5,14 +5,18 @@ then proposals, then change requests, these in the order of their ids.
 """
 
 from collections.abc import Sequence
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from service.domain.snapshots import LIVE_PROPOSAL, LIVE_SAFE_TRANSACTION, ProposalState, SafeTransactionKind
 from service.domain.states import State
 from service.store import leases
-from service.store.leases import Lease, held
+from service.store.columns import plain
+from service.store.database import Prepared, perform
+from service.store.leases import Lease, held, is_held, parameters_of
 from service.store.tables import ChangeRequest, Proposal, SafeTransaction
 
 MEMBERS = frozenset({State.PREPARED, State.PROPOSED, State.EXECUTED})
@@ -68,27 +72,7 @@ def approve(session: Session, lease: Lease, at_block: int | None) -> None:
         lease: of the change request.
         at_block: that block, if it is known.
     """
-    left = exists().where(
-        SafeTransaction.proposal_id == Proposal.id,
-        SafeTransaction.kind == SafeTransactionKind.APPROVAL.value,
-        SafeTransaction.state.in_([state.value for state in LIVE_SAFE_TRANSACTION]),
-    )
-    approved = (
-        update(Proposal)
-        .where(
-            ChangeRequest.proposal_id == Proposal.id,
-            held(lease),
-            Proposal.state.in_([state.value for state in LIVE_PROPOSAL]),
-        )
-        .values(
-            state=ProposalState.APPROVED.value,
-            queue_due_at=None,
-            approved_at_block=at_block,
-            rung_at=None,
-            due_at=case((left, func.clock_timestamp())),
-        )
-    )
-    session.execute(approved, execution_options={"synchronize_session": False})
+    perform(session, _APPROVE, {**parameters_of(lease), "at_block": at_block})
 
 
 def _become(proposal: Proposal, state: ProposalState, *, due: bool) -> None:
@@ -96,3 +80,30 @@ def _become(proposal: Proposal, state: ProposalState, *, due: bool) -> None:
     proposal.state = state
     proposal.rung_at = None
     proposal.due_at = func.clock_timestamp() if due else None
+
+
+def _approve() -> ReturningUpdate[Any]:
+    left = exists().where(
+        SafeTransaction.proposal_id == Proposal.id,
+        SafeTransaction.kind == SafeTransactionKind.APPROVAL.value,
+        SafeTransaction.state.in_(plain(*sorted(LIVE_SAFE_TRANSACTION))),
+    )
+    return (
+        update(Proposal)
+        .where(
+            ChangeRequest.proposal_id == Proposal.id,
+            is_held(ChangeRequest),
+            Proposal.state.in_(plain(*sorted(LIVE_PROPOSAL))),
+        )
+        .values(
+            state=ProposalState.APPROVED.value,
+            queue_due_at=None,
+            approved_at_block=bindparam("at_block"),
+            rung_at=None,
+            due_at=case((left, func.clock_timestamp())),
+        )
+        .returning(Proposal.id)
+    )
+
+
+_APPROVE: Final = Prepared.of(_approve())

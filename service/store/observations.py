@@ -1,8 +1,8 @@
 """Looks at chains: taken under a lease with what is known, given back with what was seen.
 
-Most looks see nothing that concerns anybody. Such a look costs two statements, each a transaction of its own: one takes
-the chain, one gives it back. They are built once, and ask about the contracts that appeared in the logs, never about
-all that are waited for.
+Most looks see no log that concerns anybody. Such a look costs two statements, each a transaction of its own: one takes
+the chain, one gives it back and rings for what became final. They are built once, and ask about the contracts that
+appeared in the logs, never about all that are waited for.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from sqlalchemy import (
     ARRAY,
     Boolean,
     Double,
+    Select,
     Table,
     Text,
-    and_,
     any_,
     bindparam,
     case,
@@ -26,7 +26,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    text,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -35,8 +35,8 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from service.domain.chain import Block, ChainFact, Cursor, Observation
 from service.domain.errors import LeaseLost
 from service.domain.states import State
-from service.store import news, snapshots, tables
-from service.store.columns import one_of
+from service.store import leases, news, snapshots, tables
+from service.store.columns import plain
 from service.store.database import Database, Prepared
 from service.store.leases import LEASE, Lease, due_again, given_back, held
 from service.store.tables import ChainCursor, ChangeRequest
@@ -45,20 +45,17 @@ _CURSORS: Final = cast("Table", ChainCursor.__table__)
 _FACTS: Final = cast("Table", tables.ChainFact.__table__)
 _REQUESTS: Final = cast("Table", ChangeRequest.__table__)
 
-# Literal states, not parameters: only then PostgreSQL sees that the partial indexes fit, also in a prepared statement.
-_WATCHED: Final = text(
-    one_of("change_requests.state", frozenset({State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED}))
-)
-_EXECUTED: Final = text(one_of("change_requests.state", frozenset({State.EXECUTED})))
+_WATCHED: Final = ChangeRequest.state.in_(plain(State.PREPARED, State.PROPOSED, State.EXECUTED, State.REGISTERED))
 
 
 def _take() -> ReturningUpdate[Any]:
     cursor, now = _CURSORS.c, func.clock_timestamp()
-    known = exists().where(
+    above = (
         _FACTS.c.chain_id == cursor.chain_id,
         _FACTS.c.orphaned_at.is_(None),
         _FACTS.c.block_number > func.coalesce(cursor.block_number, 0),
     )
+    known = select(func.json_agg(snapshots.FACT)).where(*above).scalar_subquery()
     return (
         update(_CURSORS)
         .where(
@@ -82,16 +79,10 @@ def _take() -> ReturningUpdate[Any]:
 
 
 def _give_back() -> ReturningUpdate[Any]:
-    """Store how far a look got; unless ``anyway``, only when nothing it saw concerns anybody."""
+    """Store how far a look got; unless ``anyway``, only when no log that it saw concerns anybody."""
     cursor, request = _CURSORS.c, _REQUESTS.c
     contracts: Any = bindparam("contracts", type_=ARRAY(Text))
     concerned = exists().where(request.chain_id == cursor.chain_id, _WATCHED, request.app_contract == any_(contracts))
-    final = exists().where(
-        request.chain_id == cursor.chain_id,
-        _EXECUTED,
-        request.evidence_block_number <= bindparam("final"),
-        request.attempts == 0,
-    )
     now = func.clock_timestamp()
     again = now + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("seconds", type_=Double))
     return (
@@ -100,7 +91,7 @@ def _give_back() -> ReturningUpdate[Any]:
             cursor.chain_id == bindparam("chain"),
             cursor.fence == bindparam("taken_fence"),
             cursor.lease_until.is_not(None),
-            or_(bindparam("anyway", type_=Boolean), and_(~concerned, ~final)),
+            or_(bindparam("anyway", type_=Boolean), ~concerned),
         )
         .values(
             block_number=bindparam("number"),
@@ -116,13 +107,26 @@ def _give_back() -> ReturningUpdate[Any]:
             rung_at=null(),
             due_at=case((cursor.due_at.is_distinct_from(bindparam("was_due")), now), else_=again),
         )
-        .returning(literal(1))
+        .returning(cursor.chain_id)
     )
+
+
+def _give_back_and_ring() -> Select[Any]:
+    """The same, and ring for what became final, by one statement: a row for each, or one without an id."""
+    given = _give_back().cte("given")
+    became_final = (
+        ChangeRequest.chain_id == given.c.chain_id,
+        ChangeRequest.state == plain(State.EXECUTED)[0],
+        ChangeRequest.evidence_block_number <= bindparam("final"),
+        ChangeRequest.attempts == 0,  # one that failed keeps its back-off: the next tick is no news
+    )
+    rung = leases.ringing(ChangeRequest, *became_final).cte("rung")
+    return select(rung.c.id, rung.c.state).select_from(given.outerjoin(rung, true())).order_by(rung.c.id)
 
 
 _TAKE: Final = Prepared.of(_take())
 _GIVE_BACK: Final = _give_back()
-_GIVE_BACK_IF_QUIET: Final = Prepared.of(_GIVE_BACK)
+_GIVE_BACK_AND_RING: Final = Prepared.of(_give_back_and_ring())
 _RING: Final = Prepared.of(
     update(_CURSORS)
     .where(_CURSORS.c.chain_id == bindparam("chain"))
@@ -160,19 +164,10 @@ def take(database: Database, chain_id: int) -> Look | None:
     rows = database.execute(_TAKE, {"chain": chain_id})
     if not rows:
         return None
-    ((fence, due_at, number, block_hash, read_to, gap, attempts, detail, has_facts),) = rows
+    ((fence, due_at, number, block_hash, read_to, gap, attempts, detail, known),) = rows
     cursor = None if number is None else Cursor(Block(number, block_hash), read_to, gap)
-    known = _known(database, chain_id, number or 0) if has_facts else ()
-    return Look(Lease(ChainCursor, chain_id, fence, due_at), cursor, known, attempts, detail)
-
-
-def _known(database: Database, chain_id: int, above: int) -> tuple[ChainFact, ...]:
-    facts = tables.ChainFact
-    with database.reads() as session:
-        rows = session.scalars(
-            select(facts).where(facts.chain_id == chain_id, facts.orphaned_at.is_(None), facts.block_number > above)
-        )
-        return tuple(map(snapshots.chain_fact, rows))
+    facts = tuple(map(snapshots.chain_fact, known or ()))
+    return Look(Lease(ChainCursor, chain_id, fence, due_at), cursor, facts, attempts, detail)
 
 
 def apply(
@@ -191,8 +186,10 @@ def apply(
     contracts = sorted({fact.app_contract for fact in seen.facts})
     chain_id = int(lease.row_id)
     values = _values(lease, seen, contracts, interval_seconds)
-    if not seen.orphaned and database.execute(_GIVE_BACK_IF_QUIET, {**values, "anyway": False}):
-        return ()
+    if not seen.orphaned:
+        rung = database.execute(_GIVE_BACK_AND_RING, {**values, "anyway": False})
+        if rung:
+            return [(request_id, State(state)) for request_id, state in rung if request_id is not None]
     with database.transaction() as session:
         if session.execute(_GIVE_BACK, {**values, "anyway": True}).first() is None:
             raise LeaseLost("another worker observes this chain")

@@ -16,14 +16,12 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
-    literal_column,
     select,
     text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
-from sqlalchemy.orm.attributes import instance_dict
 
 from service.domain.actors import Actor
 from service.domain.conflicts import OnConflict
@@ -31,7 +29,8 @@ from service.domain.gates import CommitPolicy
 from service.domain.snapshots import Intake, SafeTransactionKind
 from service.domain.states import HOLDS_CVM, State
 from service.store import events, superseding, tokens
-from service.store.database import Database, Prepared, parameters_for, perform
+from service.store.columns import plain
+from service.store.database import Database, Prepared, parameters_for, perform, unattached
 from service.store.tables import ChangeRequest, CommitToken, Proposal, SafeTransaction, Workspace
 
 _SECOND: Final = text("interval '1 second'")
@@ -186,8 +185,7 @@ def _live_where(column: str, value: BindParameter[Any]) -> ScalarSelect[Any]:
     other = aliased(ChangeRequest)
     # One whose end is wished is no obstacle: its successor waits for that.
     stays = (other.cancel_requested_at.is_(None), other.superseded_by.is_(None))
-    # In plain words: the planner would not know a parameter's value, and whether the index of live ones serves.
-    holds = other.state.in_([literal_column(f"'{state}'") for state in _HOLDS_CVM])
+    holds = other.state.in_(plain(*_HOLDS_CVM))
     of_cvm = (other.workspace_id == bindparam("workspace_id"), holds, getattr(other, column) == value)
     return select(other.id).where(*of_cvm, *stays).limit(1).scalar_subquery()
 
@@ -209,14 +207,9 @@ _INSERT: Final = _inserting()
 
 
 def _insert(session: Session, values: Mapping[str, Any]) -> ChangeRequest:
-    """Store a change request; its row, which the session does not know.
-
-    The row is filled at once: the constructor tells the session's bookkeeping of each column by itself.
-    """
+    """Store a change request; its row."""
     (stored,) = perform(session, _INSERT, values)
-    row = ChangeRequest()
-    instance_dict(row).update(zip(_REQUESTS.c.keys(), stored, strict=True))
-    return row
+    return unattached(ChangeRequest, stored)
 
 
 def submit(database: Database, submission: Submission, now: datetime, actor: Actor) -> ChangeRequest:

@@ -1,11 +1,12 @@
 """Rows read into the immutable snapshots that steps decide on."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Any
+from itertools import accumulate, chain, pairwise
+from typing import Any, Final
 
-from sqlalchemy import ScalarSelect, Select, bindparam, exists, func, or_, select
+from sqlalchemy import ScalarSelect, Select, bindparam, case, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from service.domain import snapshots as domain
@@ -16,12 +17,23 @@ from service.domain.reasons import Reason
 from service.domain.signatures import SignatureKind
 from service.domain.states import State
 from service.store import gates, inbound, nonces, tables
-from service.store.database import Database
+from service.store.columns import plain
+from service.store.database import Database, Prepared, perform, unattached
 from service.store.membership import IS_MEMBER
 from service.store.tokens import TOKEN
 
 _OWNERS_ASKED = frozenset({State.PREPARED.value, State.PROPOSED.value})
 _BEFORE_FINAL = _OWNERS_ASKED | {State.EXECUTED.value}
+FACT: Final = func.json_build_array(
+    tables.ChainFact.kind,
+    tables.ChainFact.app_contract,
+    tables.ChainFact.value,
+    tables.ChainFact.transaction_hash,
+    tables.ChainFact.block_number,
+    tables.ChainFact.block_hash,
+    tables.ChainFact.log_index,
+)
+"""What to select of a chain's log, as ``chain_fact`` reads it."""
 _MEMBER = func.json_build_array(tables.ChangeRequest.id, IS_MEMBER)
 
 
@@ -34,8 +46,12 @@ def change_request(
         SealingError: the token does not open.
         sqlalchemy.exc.NoResultFound: there is none.
     """
-    row, undecided_prepares, *more = session.execute(_with_workspace().params(request_id=request_id)).one()
-    policy, gated = more[: len(_policy_columns())], more[len(_policy_columns()) :]
+    rows = perform(session, _WITH_WORKSPACE, {"request_id": request_id})
+    if not rows:
+        raise NoResultFound(f"there is no change request {request_id}")
+    (selected,) = rows
+    own, (undecided_prepares, facts), policy, gated = (selected[each] for each in _PARTS)
+    row = unattached(tables.ChangeRequest, own)
     sealed = row.commit_token_sealed
     token = None if sealed is None or not open_token else database.sealer.open(sealed, purpose=TOKEN, row_id=row.id)
     return domain.ChangeRequest(
@@ -79,7 +95,7 @@ def change_request(
         proposal=None
         if row.proposal_id is None or row.state not in _OWNERS_ASKED
         else proposal(session, row.proposal_id),
-        facts=_facts_of(session, row) if row.state in _BEFORE_FINAL else (),
+        facts=tuple(map(chain_fact, facts or ())),
         undecided_prepares=undecided_prepares,
         alerts_seen=row.alerts_seen,
         superseded_by=row.superseded_by,
@@ -94,17 +110,6 @@ def workspace_policy(session: Session, workspace_id: str) -> domain.WorkspacePol
     """The tenant's settings."""
     row = session.execute(select(*_policy_columns()).where(tables.Workspace.id == workspace_id)).one()
     return _policy(workspace_id, *row)
-
-
-@cache
-def _with_workspace() -> Select[Any]:
-    request = tables.ChangeRequest
-    undecided = inbound.undecided(request.workspace_id, request.vm_uuid)
-    return (
-        select(request, exists().where(undecided), *_policy_columns(), *gates.columns())
-        .join(tables.Workspace, tables.Workspace.id == request.workspace_id)
-        .where(request.id == bindparam("request_id"))
-    )
 
 
 def _policy_columns() -> tuple[Any, ...]:
@@ -221,30 +226,39 @@ def safe_transaction(row: tables.SafeTransaction) -> domain.SafeTransaction:
     )
 
 
-def chain_fact(row: tables.ChainFact) -> ChainFact:
-    """One log of an app contract."""
-    return ChainFact(
-        kind=FactKind(row.kind),
-        app_contract=row.app_contract,
-        value=row.value,
-        transaction_hash=row.transaction_hash,
-        block=Block(row.block_number, row.block_hash),
-        log_index=row.log_index,
-    )
+def chain_fact(stored: Sequence[Any]) -> ChainFact:
+    """One log of an app contract, of what ``FACT`` selected."""
+    kind, app_contract, value, transaction_hash, block_number, block_hash, log_index = stored
+    block = Block(block_number, block_hash)
+    return ChainFact(FactKind(kind), app_contract, value, transaction_hash, block, log_index)
 
 
-def _facts_of(session: Session, row: tables.ChangeRequest) -> tuple[ChainFact, ...]:
-    rows = session.scalars(
-        select(tables.ChainFact)
-        .where(
-            tables.ChainFact.chain_id == row.chain_id,
-            tables.ChainFact.app_contract == row.app_contract,
-            or_(
-                tables.ChainFact.value.in_([row.compose_hash, row.device_id]),
-                tables.ChainFact.kind == FactKind.ANY_DEVICE_SET.value,
-            ),
-            tables.ChainFact.orphaned_at.is_(None),
-        )
-        .order_by(tables.ChainFact.block_number, tables.ChainFact.log_index)
+def _facts() -> ScalarSelect[Any]:
+    """The facts about a change request's approval, in the order of the chain."""
+    request, fact = tables.ChangeRequest, tables.ChainFact
+    concerns = or_(
+        fact.value.in_([request.compose_hash, request.device_id]), fact.kind == FactKind.ANY_DEVICE_SET.value
     )
-    return tuple(chain_fact(fact) for fact in rows)
+    of_app = (fact.chain_id == request.chain_id, fact.app_contract == request.app_contract)
+    in_order = func.json_agg(aggregate_order_by(FACT, fact.block_number, fact.log_index))
+    return select(in_order).where(*of_app, concerns, fact.orphaned_at.is_(None)).scalar_subquery()
+
+
+def _with_workspace() -> tuple[Select[Any], list[slice]]:
+    """The statement for a change request, and where in its rows its parts are: own, about it, policy, gates."""
+    request = tables.ChangeRequest
+    undecided = inbound.undecided(request.workspace_id, request.vm_uuid)
+    before_final = request.state.in_(plain(*sorted(_BEFORE_FINAL)))
+    about = (exists().where(undecided), case((before_final, _facts())))
+    parts = (tuple(request.__table__.c), about, _policy_columns(), gates.columns())
+    ends = list(accumulate(map(len, parts)))
+    statement = (
+        select(*chain.from_iterable(parts))
+        .join(tables.Workspace, tables.Workspace.id == request.workspace_id)
+        .where(request.id == bindparam("request_id"))
+    )
+    return statement, [slice(*between) for between in pairwise([0, *ends])]
+
+
+_STATEMENT, _PARTS = _with_workspace()
+_WITH_WORKSPACE: Final = Prepared.of(_STATEMENT)

@@ -1,14 +1,16 @@
 """The one writer of a change request's state."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from enum import Enum, auto
+from functools import cache
+from typing import Any, Final, cast
 
 from psycopg.errors import UniqueViolation
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import Boolean, ColumnElement, Double, Table, Text, bindparam, case, func, null, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -17,8 +19,8 @@ from service.domain.errors import LeaseLost
 from service.domain.outcomes import Advance, Facts, News, Notice, Notices, Outcome, Wait
 from service.domain.states import HOLDS_CVM, SERVED_BY, TERMINAL, State, may_follow
 from service.store import events, gates, inbound, membership, superseding, tokens
-from service.store.database import Database
-from service.store.leases import Lease, due_again, given_back, held
+from service.store.database import Database, Prepared, parameters_for, perform, unattached
+from service.store.leases import Lease, given_back, held, is_held, parameters_of
 from service.store.membership import MEMBERS
 from service.store.tables import ChangeRequest
 from service.store.tokens import TOKEN
@@ -28,6 +30,7 @@ STATE_CHANNEL = "countersign_state"
 LIVE_CVM_INDEX = "uq_change_requests_live_cvm"
 _COMMITTING = frozenset({State.REGISTERED, State.COMMITTED})
 _TELL = (func.pg_notify(STATE_CHANNEL, ChangeRequest.id),)
+_REQUESTS: Final = cast("Table", ChangeRequest.__table__)
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +52,12 @@ def record(database: Database, lease: Lease, facts: Facts, *, commits: bool = Fa
     """
     with _looking_at_the_holder(database, lease, facts), database.transaction() as session:
         if not commits:
-            _write(session, lease, columns(database, lease, facts))
+            _write(session, lease, _Form.FACTS, columns(database, lease, facts))
             return
-        conditions = gates.open_for(session, lease)
+        gate = gates.open_for(session, lease)
         try:
-            if conditions is not None:
-                _write(session, lease, columns(database, lease, facts), *conditions)
+            if gate is not None:
+                _write(session, lease, _Form.ATTEMPT, columns(database, lease, facts), **gate)
                 return
         except LeaseLost:
             log.info("a commit was not attempted", extra={"row": str(lease.row_id)})
@@ -69,7 +72,7 @@ def publish(database: Database, lease: Lease, news: News, now: datetime) -> None
         LeaseLost: another worker took over; nothing was written.
     """
     with database.transaction() as session:
-        row = _write(session, lease, {**columns(database, lease, news.facts), "updated_at": now})
+        row = _write(session, lease, _Form.FACTS, {**columns(database, lease, news.facts), "updated_at": now})
         inbound.decide(session, news.heard, row.id, now)
         _tell(database, session, row, State(row.state), news.notices, now)
 
@@ -101,20 +104,16 @@ def apply(database: Database, lease: Lease, source: State, outcome: Outcome, now
 
 
 def _wait(database: Database, session: Session, lease: Lease, source: State, outcome: Wait, now: datetime) -> None:
-    values = columns(database, lease, outcome.facts)
-    attempts = ChangeRequest.attempts + 1 if outcome.failed_attempt else 0
+    said = {"reason": outcome.reason.value, "detail": outcome.detail, "updated_at": now}
     row = _write(
         session,
         lease,
-        {
-            **values,
-            **given_back(due_again(lease, outcome.seconds)),
-            "attempts": attempts,
-            "reason": outcome.reason.value,
-            "detail": outcome.detail,
-            "updated_at": now,
-        },
-        ChangeRequest.state == source.value,
+        _Form.WAIT,
+        {**columns(database, lease, outcome.facts), **said},
+        source=source.value,
+        was_due=lease.due_at,
+        seconds=outcome.seconds,
+        failed=outcome.failed_attempt,
     )
     _tell(database, session, row, source, outcome.notices, now)
 
@@ -128,10 +127,7 @@ def _advance(
     values: dict[str, Any] = {
         **columns(database, lease, outcome.facts),
         "state": target.value,
-        "version": ChangeRequest.version + 1,
         "state_entered_at": now,
-        **given_back(None if target in TERMINAL else func.clock_timestamp()),
-        "attempts": 0,
         "reason": outcome.reason.value if outcome.reason else None,
         "detail": outcome.detail,
         "updated_at": now,
@@ -146,7 +142,7 @@ def _advance(
         joined = membership.lock_joined(session, lease)
     if source in _COMMITTING and target in TERMINAL:
         gates.ring_after_end(session, lease)
-    row = _write(session, lease, values, ChangeRequest.state == source.value, also=_TELL)
+    row = _write(session, lease, _Form.ADVANCE, values, source=source.value, ends=target in TERMINAL)
     if joined is not None:
         membership.leave(session, joined)
     actor, extra = Actor.system(SERVED_BY[source]), {"previous_state": source.value}
@@ -179,20 +175,60 @@ def columns(database: Database, lease: Lease, facts: Facts) -> dict[str, Any]:
     return values
 
 
+class _Form(Enum):
+    """What a write of a leased change request does beside storing columns."""
+
+    FACTS = auto()
+    ATTEMPT = auto()
+    WAIT = auto()
+    ADVANCE = auto()
+
+
 def _write(
-    session: Session,
-    lease: Lease,
-    values: Mapping[str, Any],
-    *conditions: ColumnElement[bool],
-    also: Sequence[ColumnElement[Any]] = (),
+    session: Session, lease: Lease, form: _Form, values: Mapping[str, Any], **parameters: object
 ) -> ChangeRequest:
-    statement = update(ChangeRequest).where(held(lease), *conditions).values(**values).returning(ChangeRequest, *also)
-    row: ChangeRequest | None = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
-    if row is None:
+    """Write columns of a leased change request; its row, which the session does not know.
+
+    Raises:
+        LeaseLost: another worker took over, or a condition of the form is not met.
+    """
+    statement = _writing(form, frozenset(values))
+    rows = perform(session, statement, {**values, **parameters_of(lease), **parameters})
+    if not rows:
         raise LeaseLost("another worker holds this change request")
+    row = unattached(ChangeRequest, rows[0][: len(_REQUESTS.c)])
     if "commit_token_fingerprint" in values:
         tokens.hold(session, row.id, values["commit_token_fingerprint"])
     return row
+
+
+@cache
+def _writing(form: _Form, names: frozenset[str]) -> Prepared:
+    """The statement that writes some columns, made once for all of the same."""
+    computed, condition = _FORMS[form]
+    statement = update(_REQUESTS).where(is_held(ChangeRequest), condition)
+    statement = statement.values(**parameters_for(_REQUESTS, sorted(names)), **computed)
+    return Prepared.of(statement.returning(*_REQUESTS.c, *(_TELL if form is _Form.ADVANCE else ())))
+
+
+def _forms() -> dict[_Form, tuple[dict[str, Any], ColumnElement[bool]]]:
+    row, now = _REQUESTS.c, func.clock_timestamp()
+    given_back: dict[str, Any] = {"lease_until": null(), "rung_at": null()}
+    in_source = row.state == bindparam("source", type_=Text)
+    rang = row.due_at.is_distinct_from(bindparam("was_due", type_=row.due_at.type))
+    later = now + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("seconds", type_=Double))
+    attempts = case((bindparam("failed", type_=Boolean), row.attempts + 1), else_=0)
+    due_at = case((bindparam("ends", type_=Boolean), null()), else_=now)
+    return {
+        _Form.FACTS: ({}, true()),
+        _Form.ATTEMPT: ({}, gates.ATTEMPT_PERMITTED),
+        _Form.WAIT: ({**given_back, "due_at": case((rang, now), else_=later), "attempts": attempts}, in_source),
+        _Form.ADVANCE: ({**given_back, "due_at": due_at, "attempts": 0, "version": row.version + 1}, in_source),
+    }
+
+
+_FORMS: Final = _forms()
+"""Of each form the columns that it computes, and the condition that must be met."""
 
 
 @contextmanager

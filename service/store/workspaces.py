@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from service.domain.actors import Actor
 from service.domain.gates import CommitPolicy
 from service.domain.workspaces import DEADLINE, RUN_DEADLINE
 from service.store import workspace_settings
-from service.store.database import Database
+from service.store.database import Database, Prepared
 from service.store.locks import lock_name
 from service.store.tables import ExternalApp, RegisteredSafe, Workspace, WorkspaceFault
 from service.store.webhook_file import apply_file, hold
@@ -180,9 +181,19 @@ def phala_account(database: Database, workspace_id: str) -> PhalaAccount:
         SealingError: the key does not open.
         sqlalchemy.exc.NoResultFound: there is no such workspace.
     """
-    faults = select(WorkspaceFault.subject).where(WorkspaceFault.workspace_id == Workspace.id)
-    with database.reads() as session:
-        statement = select(Workspace, func.array(faults.scalar_subquery())).where(Workspace.id == workspace_id)
-        row, subjects = session.execute(statement).one()
-        key = database.sealer.open(row.phala_api_key_sealed, purpose=PHALA_KEY, row_id=workspace_id)
-        return PhalaAccount(row.phala_base_url, key, row.phala_api_key_set_at, frozenset(subjects))
+    rows = database.look(_PHALA_ACCOUNT, {"workspace": workspace_id})
+    if not rows:
+        raise NoResultFound(f"there is no workspace {workspace_id}")
+    ((base_url, sealed, key_set_at, subjects),) = rows
+    key = database.sealer.open(sealed, purpose=PHALA_KEY, row_id=workspace_id)
+    return PhalaAccount(base_url, key, key_set_at, frozenset(subjects))
+
+
+_PHALA_ACCOUNT: Final = Prepared.of(
+    select(
+        Workspace.phala_base_url,
+        Workspace.phala_api_key_sealed,
+        Workspace.phala_api_key_set_at,
+        func.array(select(WorkspaceFault.subject).where(WorkspaceFault.workspace_id == Workspace.id).scalar_subquery()),
+    ).where(Workspace.id == bindparam("workspace"))
+)

@@ -124,6 +124,11 @@ class FakeChain(Faulty):
     def _facts(self, first: int, last: int) -> Sequence[ChainFact]:
         return [fact for mined in self._blocks[first : last + 1] for fact in mined.facts]
 
+    def allowed_at(
+        self, app_contract: str, compose_hash: str, device_id: str, blocks: Sequence[Block]
+    ) -> Sequence[Allowed]:
+        return [self.allowed(app_contract, compose_hash, device_id, at) for at in blocks]
+
     def allowed(self, app_contract: str, compose_hash: str, device_id: str, at: Block) -> Allowed:
         return self._call("allowed", lambda: self._allowed(app_contract, compose_hash, device_id, at))
 

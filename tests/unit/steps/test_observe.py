@@ -152,9 +152,10 @@ def test_blocks_that_are_not_final_are_read_again(chain: FakeChain) -> None:
     fact = approve(chain)
 
     first = observe(chain, cursor, ())
-    again = observe(chain, first.cursor, (fact,))
+    again = observe(chain, first.cursor, ())
 
     assert first.facts == again.facts == (fact,)
+    assert observe(chain, first.cursor, (fact,)).facts == (), "what is known is no news"
     assert again.orphaned == ()
 
 
