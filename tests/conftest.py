@@ -68,8 +68,6 @@ class _Together(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         """Flow tests share one of two stacks, those of a file what their module sets up; batches of stories nothing."""
         path = nodeid.partition("::")[0]
-        if path.startswith("tests/chaos/"):
-            return "chaos"
         if path.startswith("tests/flow/") and path not in _WITHOUT_STACK:
             return f"flow {1 + (path in _ON_A_SECOND_STACK)}"
         return nodeid if path.startswith(_BATCHES) else path

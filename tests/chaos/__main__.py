@@ -111,7 +111,8 @@ def _crashes(told: argparse.Namespace, summary: dict[str, Any], say: storm.Say) 
 def _scenarios(summary: dict[str, Any], say: storm.Say) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         junit = Path(name) / "junit.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "--chaos", "tests/chaos", f"--junitxml={junit}"]
+        # Two sites: most of the time a scenario waits for what it brought about.
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--chaos", "tests/chaos", f"--junitxml={junit}"]
         code = subprocess.run(command, check=False).returncode
         suite = ET.parse(junit).getroot().find("testsuite")  # noqa: S314 - written by our own pytest
     if suite is None:

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event as on_event
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
@@ -22,7 +21,7 @@ from service.store.database import Database
 from service.store.leases import Lease
 from service.store.tables import ChangeRequest, Event, Workspace
 from service.store.wishes import AlreadyEnded, CommitStarted
-from tests.support import rows
+from tests.support import rows, wire
 from tests.support.threads import holding, in_background, together, wait_until_blocked
 
 ATTEMPT = Facts(commit_attempt_id="attempt", commit_attempted_at=rows.NOW)
@@ -249,17 +248,11 @@ class TestAttempt:
 
     def test_it_costs_one_statement_more_than_the_write(self, database: Database, workspace: str):
         lease = rows.lease(database, ChangeRequest, registered(database, workspace))
-        statements: list[str] = []
-
-        def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
-            statements.append(statement.split(maxsplit=1)[0])
-
-        on_event.listen(database.engine, "before_cursor_execute", note)
-        try:
-            assert attempt(database, lease)
-        finally:
-            on_event.remove(database.engine, "before_cursor_execute", note)
-        assert statements == ["SELECT", "UPDATE"]
+        with database.together() as alone, alone.transaction() as session:
+            session.execute(select(1))  # begins the transaction
+            with wire.statements(session) as count:
+                assert attempt(alone, lease)
+        assert count.executed == 2
 
 
 class TestRelease:
