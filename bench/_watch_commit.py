@@ -18,8 +18,11 @@ from sandbox.world import World
 if TYPE_CHECKING:
     from sandbox.wallet import QueuedApproval
 
-SUBSCRIBED, POLLED = 50, 12
+SUBSCRIBED, CROWDED, POLLED = 50, 30, 12
 WARM_UP = 3
+ALL = SUBSCRIBED + CROWDED + POLLED + WARM_UP
+BLOCK_SECONDS = 2.0
+"""As on Base."""
 POLL_SECONDS = 2.0
 DEPTH = 2
 """Confirmations of the local deployment."""
@@ -39,9 +42,13 @@ Json = dict[str, Any]
 
 
 def measure() -> dict[str, list[float]]:
-    """Milliseconds of each repetition, by how new blocks are heard of."""
+    """Milliseconds of each repetition, by how new blocks are heard of.
+
+    ``subscription`` has blocks at the pace of a chain; ``crowded`` has them one at the heels of the other, so that each
+    commit competes with what follows from those before.
+    """
     with tempfile.TemporaryDirectory() as directory, ProcessGroup() as group:
-        world = group.add(World(Path(directory) / "world", cvms=SUBSCRIBED + POLLED + WARM_UP, automine=True))
+        world = group.add(World(Path(directory) / "world", cvms=ALL, automine=True))
         world.mine_on_demand()
         deployment = group.add(
             Deployment(
@@ -49,7 +56,7 @@ def measure() -> dict[str, list[float]]:
                 world,
                 settings=SETTINGS,
                 # All CVMs are of one app; what is measured is not how long Phala Cloud takes for the one before.
-                workspace={"parallel_commits": SUBSCRIBED + POLLED + WARM_UP},
+                workspace={"parallel_commits": ALL},
                 keep_database=False,
             )
         )
@@ -57,13 +64,15 @@ def measure() -> dict[str, list[float]]:
         waiting = iter(bench.submit(world.setup.apps[0].cvm_uuids))
         for _ in range(WARM_UP):
             bench.seconds_to_commit(next(waiting))
-        subscription = [bench.seconds_to_commit(next(waiting)) for _ in range(SUBSCRIBED)]
+        subscription = [bench.seconds_to_commit(next(waiting), after=BLOCK_SECONDS) for _ in range(SUBSCRIBED)]
+        crowded = [bench.seconds_to_commit(next(waiting)) for _ in range(CROWDED)]
         bench.poll_from_now_on()
         polling = [
             bench.seconds_to_commit(request, after=POLL_SECONDS * (index + 0.5) / POLLED)
             for index, request in enumerate(waiting)
         ]
-    return {"subscription": [1000 * each for each in subscription], "polling": [1000 * each for each in polling]}
+    seconds = {"subscription": subscription, "crowded": crowded, "polling": polling}
+    return {name: [1000 * each for each in times] for name, times in seconds.items()}
 
 
 class _Bench:
@@ -99,7 +108,7 @@ class _Bench:
         for _ in range(DEPTH - 1):
             self._world.anvil.rpc("evm_mine")
         self._wait_until_read(int(self._world.anvil.rpc("eth_blockNumber"), 16))
-        time.sleep(after)  # where between two polls the block falls is what is measured
+        time.sleep(after)  # the pace of blocks, and where between two polls one falls, are what is measured
         final = time.time()
         self._world.anvil.rpc("evm_mine")
         return self._committed_at(request["cvm"]["vm_uuid"]) - final

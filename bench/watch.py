@@ -6,7 +6,8 @@ Run ``make bench BENCH=watch``; figures go to standard output and to ``var/bench
   that wait, over as many apps as there are requests, at most 1,000, each with a Safe of its own.
 - ``naive``: the same for one ``eth_call`` for each of them at each block.
 - ``final_to_commit_ms``: from the block that makes an approval final to the commit at Phala Cloud, with every process
-  and every rule on, by subscription and by polling, over one Safe while nothing else runs.
+  and every rule on, by subscription and by polling, over one Safe. Blocks come every two seconds; ``crowded`` is by
+  subscription with one block at the heels of the other, where each commit competes with what follows from those before.
 """
 
 from __future__ import annotations
