@@ -245,9 +245,9 @@ def _round(bed: Bed) -> Figures:
         observations.ring_chain(bed.database, bed.anvil.chain_id)
         bed.transport.calls = bed.transport.bytes = 0
         started = time.process_time()
-        rung = serve.serve_chain(bed.parts, bed.anvil.chain_id)
+        applied = serve.serve_chain(bed.parts, bed.anvil.chain_id)
         spent = time.process_time() - started
-        assert not rung
+        assert not applied.rung
         if block >= WARM_UP:
             calls.append(bed.transport.calls)
             sizes.append(bed.transport.bytes)

@@ -4,7 +4,7 @@ Each raises ``LeaseLost`` when another worker took the row over meanwhile: nothi
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from secrets import token_hex
@@ -34,6 +34,7 @@ from service.steps.upkeep import Upkeep, upkeep
 from service.steps.withdraw import withdraw
 from service.store import leases, observations, proposals, recoveries, snapshots, standing, transitions
 from service.store.leases import Lease, LeasedTable
+from service.store.observations import Applied
 from service.store.proposals import StoredProposalIntents, StoredRequestIntents
 from service.store.recoveries import StoredRecoveryIntents
 from service.store.sealing import SealingError
@@ -259,12 +260,12 @@ def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal, 
             return signatures(proposal, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
 
 
-def serve_chain(parts: WorkerParts, chain_id: int) -> Sequence[tuple[str, State]]:
-    """Read what is new on a chain; the change requests that this makes due, with their states."""
+def serve_chain(parts: WorkerParts, chain_id: int) -> Applied:
+    """Read what is new on a chain; whom this makes due."""
     chain = parts.chains.get(chain_id)
     look = None if chain is None or parts.keeper.closing else observations.take(parts.database, chain_id)
     if chain is None or look is None:
-        return ()
+        return Applied()
     with _renewed(parts, look.lease), telling.of_chain(chain_id, Verb.OBSERVE) as step:
         try:
             seen = observe(chain, look.cursor, look.known)
@@ -275,12 +276,12 @@ def serve_chain(parts: WorkerParts, chain_id: int) -> Sequence[tuple[str, State]
             detail = str(error) if expected else type(error).__name__
             observations.fail(parts.database, look.lease, detail=detail, wait_seconds=parts.timings.observe)
             step.outcome = telling.FAILED if expected else telling.ERROR
-            return ()
-        concerned = observations.apply(
+            return Applied()
+        applied = observations.apply(
             parts.database, look.lease, seen, interval_seconds=parts.timings.observe, now=parts.clock.now()
         )
-        step.outcome = telling.ADVANCED if concerned else telling.WAITING
-        return concerned
+        step.outcome = telling.ADVANCED if applied.rung else telling.WAITING
+        return applied
 
 
 def serve_endpoint(parts: WorkerParts, endpoint_id: str) -> bool:

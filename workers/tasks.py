@@ -138,11 +138,15 @@ def carry_on(parts: WorkerParts, bell: Doorbell, request_id: str) -> None:
 
 def look_and_ring(parts: WorkerParts, bell: Doorbell, chain_id: int) -> None:
     """Look at a chain, wake workers for whom there is news, and serve one of them here and now."""
-    concerned = _unless_taken_over(serve.serve_chain, parts, chain_id) or ()
-    for request_id, state in concerned[1:]:
+    applied = _unless_taken_over(serve.serve_chain, parts, chain_id)
+    if applied is None:
+        return
+    if applied.again:  # whoever heard of that block could not take the chain
+        bell.ring(CHAIN_TASK, Verb.OBSERVE, chain_id)
+    for request_id, state in applied.rung[1:]:
         bell.ring(REQUEST_TASK, REQUEST_VERBS[state], request_id)
-    if concerned:
-        carry_on(parts, bell, concerned[0][0])
+    if applied.rung:
+        carry_on(parts, bell, applied.rung[0][0])
 
 
 def sweep_once(parts: WorkerParts, bell: Doorbell) -> int:

@@ -107,7 +107,7 @@ def _give_back() -> ReturningUpdate[Any]:
             rung_at=null(),
             due_at=case((cursor.due_at.is_distinct_from(bindparam("was_due")), now), else_=again),
         )
-        .returning(cursor.chain_id)
+        .returning(cursor.chain_id, (cursor.due_at <= func.clock_timestamp()).label("again"))
     )
 
 
@@ -121,7 +121,7 @@ def _give_back_and_ring() -> Select[Any]:
         ChangeRequest.attempts == 0,  # one that failed keeps its back-off: the next tick is no news
     )
     rung = leases.ringing(ChangeRequest, *became_final).cte("rung")
-    return select(rung.c.id, rung.c.state).select_from(given.outerjoin(rung, true())).order_by(rung.c.id)
+    return select(given.c.again, rung.c.id, rung.c.state).select_from(given.outerjoin(rung, true())).order_by(rung.c.id)
 
 
 _TAKE: Final = Prepared.of(_take())
@@ -152,6 +152,19 @@ class Look:
     detail: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a look led to.
+
+    Attributes:
+        rung: the change requests that were made due, with their states.
+        again: the chain is due already: a doorbell rang during the look, or there is more to catch up with.
+    """
+
+    rung: Sequence[tuple[str, State]] = ()
+    again: bool = False
+
+
 def ensure_chains(database: Database, chain_ids: list[int]) -> None:
     """Have a cursor row for each configured chain, due now."""
     with database.transaction() as session:
@@ -170,15 +183,10 @@ def take(database: Database, chain_id: int) -> Look | None:
     return Look(Lease(ChainCursor, chain_id, fence, due_at), cursor, facts, attempts, detail)
 
 
-def apply(
-    database: Database, lease: Lease, seen: Observation, *, interval_seconds: float, now: datetime
-) -> Sequence[tuple[str, State]]:
+def apply(database: Database, lease: Lease, seen: Observation, *, interval_seconds: float, now: datetime) -> Applied:
     """Store what an observation brought, ring for the change requests it concerns, and give the lease back.
 
     Facts of contracts that nobody waits for are left out: a request that comes later reads the state.
-
-    Returns:
-        The change requests that were made due, with their states.
 
     Raises:
         LeaseLost: another worker took over; nothing was written.
@@ -187,11 +195,13 @@ def apply(
     chain_id = int(lease.row_id)
     values = _values(lease, seen, contracts, interval_seconds)
     if not seen.orphaned:
-        rung = database.execute(_GIVE_BACK_AND_RING, {**values, "anyway": False})
-        if rung:
-            return [(request_id, State(state)) for request_id, state in rung if request_id is not None]
+        given = database.execute(_GIVE_BACK_AND_RING, {**values, "anyway": False})
+        if given:
+            rung = [(request_id, State(state)) for _, request_id, state in given if request_id is not None]
+            return Applied(rung, again=given[0][0])
     with database.transaction() as session:
-        if session.execute(_GIVE_BACK, {**values, "anyway": True}).first() is None:
+        back = session.execute(_GIVE_BACK, {**values, "anyway": True}).one_or_none()
+        if back is None:
             raise LeaseLost("another worker observes this chain")
         watched = frozenset(
             session.scalars(
@@ -201,7 +211,8 @@ def apply(
             )
         )
         facts = [fact for fact in seen.facts if fact.app_contract in watched]
-        return news.spread(session, chain_id, facts, seen.orphaned, final=seen.view.final.number, now=now)
+        news_for = news.spread(session, chain_id, facts, seen.orphaned, final=seen.view.final.number, now=now)
+    return Applied(news_for, again=back.again)
 
 
 def _values(lease: Lease, seen: Observation, contracts: list[str], interval_seconds: float) -> dict[str, Any]:

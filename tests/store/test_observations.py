@@ -39,7 +39,7 @@ def _observe(
     rows.shift(database, ChainCursor, chain_id, due_at=0)
     seen = Observation(ChainView(_block(110), _block(final)), Cursor(_block(cursor)), facts, orphaned, behind)
     lease = rows.lease(database, ChainCursor, chain_id)
-    return len(observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW))
+    return len(observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW).rung)
 
 
 def _look(database: Database, chain_id: int = rows.CHAIN_ID) -> observations.Look:
@@ -293,8 +293,21 @@ class TestRinging:
         waiting = {_waiting(database, workspace, state): state for state in (State.PROPOSED, State.EXECUTED)}
         seen = Observation(ChainView(_block(110), _block(95)), Cursor(_block(90)), (rows.fact(),), (), 0)
         lease = rows.lease(database, ChainCursor, rows.CHAIN_ID)
-        rung = observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW)
-        assert dict(rung) == waiting
+        applied = observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW)
+        assert dict(applied.rung) == waiting
+        assert not applied.again
+
+    @pytest.mark.parametrize("facts", [(), (rows.fact(),)], ids=["no news", "news"])
+    def test_a_block_that_is_heard_of_during_a_look_is_looked_at_at_once(
+        self, facts: tuple[ChainFact, ...], database: Database, workspace: str
+    ):
+        _waiting(database, workspace)
+        seen = Observation(ChainView(_block(110), _block(95)), Cursor(_block(90)), facts, (), 0)
+        lease = rows.lease(database, ChainCursor, rows.CHAIN_ID)
+        observations.ring_chain(database, rows.CHAIN_ID)
+        assert observations.take(database, rows.CHAIN_ID) is None, "held"
+        assert observations.apply(database, lease, seen, interval_seconds=30, now=rows.NOW).again
+        assert observations.take(database, rows.CHAIN_ID) is not None
 
     def test_every_workspace_is_rung_for(self, database: Database, workspace: str):
         _waiting(database, workspace)

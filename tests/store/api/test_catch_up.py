@@ -53,8 +53,8 @@ def _look(database: Database, chain: JsonRpcChain) -> list[str]:
     look = observations.take(database, chain.chain_id)
     assert look is not None, "a chain that is behind is due at once"
     seen = observe(chain, look.cursor, look.known, BLOCKS_IN_A_RANGE)
-    rung = observations.apply(database, look.lease, seen, interval_seconds=0, now=rows.NOW)
-    return [request_id for request_id, _ in rung]
+    applied = observations.apply(database, look.lease, seen, interval_seconds=0, now=rows.NOW)
+    return [request_id for request_id, _ in applied.rung]
 
 
 def _shown(api: Api, chain_id: int) -> tuple[str, int | None]:
