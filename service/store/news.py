@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from service.domain.chain import ChainFact, FactKind
 from service.domain.states import State
 from service.store import leases, tables
+from service.store.columns import plain
 from service.store.tables import ChangeRequest
 
 _OF_HASH = frozenset({FactKind.HASH_ADDED, FactKind.HASH_REMOVED})
@@ -37,7 +38,7 @@ def spread(
     """
     added = _insert(session, chain_id, facts)
     gone = [fact for fact in orphaned if _orphan(session, chain_id, fact, now)]
-    wanted = [_became_final(chain_id, final)]
+    wanted = [select(ChangeRequest.id).where(*became_final(chain_id, final))]
     if added or gone:
         wanted.append(_waiting_for(chain_id, [*added, *gone], _BEFORE_FINAL))
     taken_away = [fact for fact in added if fact.kind in _MAY_TAKE_AWAY] + gone
@@ -96,10 +97,13 @@ def _orphan(session: Session, chain_id: int, fact: ChainFact, now: datetime) -> 
     return session.scalars(statement).one_or_none() is not None
 
 
-def _became_final(chain_id: int, final: int) -> Select[str]:
-    return select(ChangeRequest.id).where(
+def became_final(
+    chain_id: int | ColumnElement[int], final: int | ColumnElement[int]
+) -> tuple[ColumnElement[bool], ...]:
+    """Conditions that the evidence of a change request is in a block that is final now."""
+    return (
         ChangeRequest.chain_id == chain_id,
-        ChangeRequest.state == State.EXECUTED.value,
+        ChangeRequest.state == plain(State.EXECUTED)[0],
         ChangeRequest.evidence_block_number <= final,
         ChangeRequest.attempts == 0,  # one that failed keeps its back-off: the next tick is no news
     )

@@ -114,13 +114,7 @@ def _give_back() -> ReturningUpdate[Any]:
 def _give_back_and_ring() -> Select[Any]:
     """The same, and ring for what became final, by one statement: a row for each, or one without an id."""
     given = _give_back().cte("given")
-    became_final = (
-        ChangeRequest.chain_id == given.c.chain_id,
-        ChangeRequest.state == plain(State.EXECUTED)[0],
-        ChangeRequest.evidence_block_number <= bindparam("final"),
-        ChangeRequest.attempts == 0,  # one that failed keeps its back-off: the next tick is no news
-    )
-    rung = leases.ringing(ChangeRequest, *became_final).cte("rung")
+    rung = leases.ringing(ChangeRequest, *news.became_final(given.c.chain_id, bindparam("final"))).cte("rung")
     return select(given.c.again, rung.c.id, rung.c.state).select_from(given.outerjoin(rung, true())).order_by(rung.c.id)
 
 
