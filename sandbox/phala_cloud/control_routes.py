@@ -22,7 +22,7 @@ from sandbox.phala_cloud import (
 )
 from sandbox.phala_cloud.deps import FaultsDep, WorldDep
 from sandbox.phala_cloud.errors import Json
-from sandbox.phala_cloud.records import Cvm, kms_by_id
+from sandbox.phala_cloud.records import Cvm, cvm_by_id, kms_by_id
 from sandbox.phala_cloud.settings import Settings
 from sandbox.phala_cloud.world import World
 
@@ -138,14 +138,8 @@ def hold(world: WorldDep, cvm_id: str, seed: HoldSeed) -> Json:
 
 @router.delete("/cvms/{cvm_id}/hold", status_code=204)
 def release(world: WorldDep, cvm_id: str) -> None:
-    """That other operation ends now."""
-    cvm = identifiers.find_cvm(world.database, cvm_id, None)
-    world.database.run(
-        "UPDATE operations SET due_at = ? WHERE cvm_id = ? AND phase = 'holding'",
-        world.clock.now(),
-        cvm.id,
-    )
-    world.ring()
+    """That other operation has ended when this answers."""
+    operations.end_hold(world, identifiers.find_cvm(world.database, cvm_id, None))
 
 
 @router.post("/faults", status_code=201)
@@ -192,9 +186,12 @@ def get_ledger(
 
 
 def _cvm(world: World, cvm: Cvm) -> Json:
+    with world.database.transaction():
+        cvm = cvm_by_id(world.database, cvm.id)
+        info = shapes.cvm_info(world, cvm)
     key_service = kms_by_id(world.database, cvm.kms_id)
     running = cvm.running_compose
-    return shapes.cvm_info(world, cvm) | {
+    return info | {
         "app_contract_address": cvm.app_address,
         "device_id": cvm.device_id,
         "kms_id": key_service.hashed_id,

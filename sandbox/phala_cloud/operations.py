@@ -89,6 +89,14 @@ def ensure_idle(world: World, cvm: Cvm) -> None:
         raise errors.busy()
 
 
+def end_hold(world: World, cvm: Cvm) -> None:
+    """End the operation that only keeps the CVM busy, if one does."""
+    with world.database.transaction():
+        operation = running_operation(world.database, cvm.id)
+        if operation is not None and operation.phase == "holding":
+            _finish(world, operation, world.clock.now(), cvm.status, error=None)
+
+
 def advance(world: World) -> float:
     """Move on every operation that is due; answers the seconds until the next one is."""
     while True:

@@ -10,6 +10,7 @@ from sandbox.phala_cloud.records import (
     Kms,
     Operation,
     Workspace,
+    cvm_by_id,
     kms_by_id,
     running_operation,
     workspace_by_id,
@@ -21,11 +22,17 @@ LEGACY_VERSION = "2025-10-28"
 GATEWAY_DOMAIN = "dstack-sandbox.phala.invalid"
 
 
+def at_one_moment(world: World, cvm: Cvm) -> tuple[Cvm, Operation | None]:
+    """The CVM and what keeps it busy, of the same moment: an operation may have ended since `cvm` was read."""
+    with world.database.transaction():
+        return cvm_by_id(world.database, cvm.id), running_operation(world.database, cvm.id)
+
+
 def cvm_info(world: World, cvm: Cvm, *, detail: bool = True) -> Json:
     """CvmInfo of API version 2026-01-21."""
+    cvm, operation = at_one_moment(world, cvm)
     key_service = kms_by_id(world.database, cvm.kms_id)
     workspace = workspace_by_id(world.database, cvm.workspace_id)
-    operation = running_operation(world.database, cvm.id)
     document = cvm.document
     info: Json = {
         "id": cvm.hashed_id,
@@ -66,13 +73,14 @@ def cvm_info(world: World, cvm: Cvm, *, detail: bool = True) -> Json:
 
 def legacy_cvm(world: World, cvm: Cvm) -> Json:
     """The flat record of API version 2025-10-28; update endpoints answer with it in every version."""
+    cvm, operation = at_one_moment(world, cvm)
     key_service = kms_by_id(world.database, cvm.kms_id)
     document = cvm.document
     return {
         "id": cvm.id,
         "name": cvm.name,
         "status": cvm.status,
-        "in_progress": running_operation(world.database, cvm.id) is not None,
+        "in_progress": operation is not None,
         "teepod_id": cvm.node_id,
         "teepod": {"id": cvm.node_id, "name": cvm.node_name, "region_identifier": "sandbox"},
         "app_id": cvm.app_id,
@@ -125,7 +133,7 @@ def cvm_state(world: World, cvm: Cvm) -> Json:
 
 def cvm_status(world: World, cvm: Cvm) -> Json:
     """One value of `/status/batch`."""
-    operation = running_operation(world.database, cvm.id)
+    cvm, operation = at_one_moment(world, cvm)
     return {
         "vm_uuid": cvm.vm_uuid,
         "status": cvm.status,

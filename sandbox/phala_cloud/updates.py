@@ -11,7 +11,7 @@ from sandbox.phala_cloud.compose import Update
 from sandbox.phala_cloud.deps import BaseUrl, CvmDep, WorldDep
 from sandbox.phala_cloud.errors import Json
 from sandbox.phala_cloud.prepare import Change
-from sandbox.phala_cloud.records import Cvm, cvm_by_id
+from sandbox.phala_cloud.records import Cvm
 from sandbox.phala_cloud.world import World
 
 router = APIRouter(prefix="/cvms/{cvm_id}")
@@ -192,7 +192,7 @@ def patch_visibility(world: WorldDep, cvm: CvmDep, patch: VisibilityPatch) -> Js
     flags = patch.model_dump(exclude_none=True)
     if any(cvm.document[name] != value for name, value in flags.items()):
         prepare.request_update(world, cvm, Change(flags))
-    return shapes.legacy_cvm(world, cvm_by_id(world.database, cvm.id)) | flags
+    return shapes.legacy_cvm(world, cvm) | flags
 
 
 class ListedPatch(BaseModel):
@@ -207,7 +207,7 @@ class ListedPatch(BaseModel):
 def patch_listed(world: WorldDep, cvm: CvmDep, patch: ListedPatch) -> Json:
     """Show or hide the CVM in public lists; nothing restarts."""
     world.database.update("cvms", cvm.id, listed=int(patch.listed), updated_at=world.clock.now())
-    return shapes.legacy_cvm(world, cvm_by_id(world.database, cvm.id))
+    return shapes.legacy_cvm(world, cvm)
 
 
 def _two_phases(world: World, cvm: Cvm, change: Change, proof: Proof | None) -> str:
