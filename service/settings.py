@@ -107,7 +107,9 @@ class Settings(BaseSettings):
     sweep_seconds: Seconds = Field(default=1, description="How often due rows are looked for")
     observe_seconds: Seconds = Field(default=5, description="How often a chain is read when no new block rings")
     safe_poll_seconds: Seconds = Field(
-        default=60, description="How often a proposal's Safe is looked at while there is news; later less often"
+        default=60,
+        description="How often a proposal's Safe is looked at while there is news, for each up to a fifth later so "
+        "that they do not come together; later less often",
     )
     safe_requests_per_month: int = Field(
         default=5000,

@@ -8,6 +8,7 @@ from typing import Final
 
 from service.domain.deliveries import Attempt, is_success, pause_after, retry_after
 from service.domain.errors import AddressRefused, Unreachable
+from service.domain.schedules import jitter_of
 from service.domain.webhook_signature import headers
 from service.domain.webhooks import Fault
 from service.store import outbox
@@ -113,8 +114,8 @@ class _Run:
         if attempt.succeeded:
             self._results.append(Result(delivery.id, attempt, None))
             return
-        jitter = int(delivery.id[-4:], 16) / 0xFFFF
-        self._results.append(Result(delivery.id, attempt, retry_after(attempt, delivery.step, asked, jitter=jitter)))
+        again = retry_after(attempt, delivery.step, asked, jitter=jitter_of(delivery.id))
+        self._results.append(Result(delivery.id, attempt, again))
         if delivery.change_request_id is not None:
             self._failed.add(delivery.change_request_id)
         pause = pause_after(attempt, asked, self.batch.unanswered)

@@ -4,8 +4,9 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -25,6 +26,9 @@ SWEEP_LIMIT = 500
 STEPS_AT_ONCE = 3
 """Steps of one change request that a worker takes without asking who else waits."""
 
+SAME_SWEEP_SECONDS: Final = 0.2
+"""For so long a sweep that was rung for is expected to begin in this process; another process may have taken it."""
+
 REQUEST_TASK = "countersign.request"
 PROPOSAL_TASK = "countersign.proposal"
 CHAIN_TASK = "countersign.chain"
@@ -40,9 +44,26 @@ log = logging.getLogger(__name__)
 class Doorbell:
     """Publishes ids to the queues. A broker that does not answer is no fault: the sweep rings again."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Take the application that publishes."""
         self._app = app
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._same_sweep_until = 0.0
+
+    def ring_for_all(self) -> None:
+        """Have a sweep look for whoever is due; one that was rung for and has not begun will see them, too."""
+        with self._lock:
+            now = self._monotonic()
+            if now < self._same_sweep_until:
+                return
+            self._same_sweep_until = now + SAME_SWEEP_SECONDS
+        self.ring(SWEEP_TASK, Verb.SWEEP)
+
+    def sweep_begins(self) -> None:
+        """What becomes due from now on may need another one."""
+        with self._lock:
+            self._same_sweep_until = 0.0
 
     def ring(self, task: str, verb: Verb, row_id: str | int | None = None) -> None:
         """Wake a worker for a row."""
@@ -59,6 +80,7 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
 
     @app.task(name=SWEEP_TASK)  # type: ignore[untyped-decorator]  # Celery ships no types
     def sweep() -> None:
+        bell.sweep_begins()
         heartbeats.beat(parts().database, process, "worker")
         sweep_once(parts(), bell)
 
@@ -79,7 +101,7 @@ def register(app: Celery, parts: Callable[[], WorkerParts]) -> None:
     @app.task(name=PROPOSAL_TASK)  # type: ignore[untyped-decorator]  # likewise
     def proposal(proposal_id: str) -> None:
         if _unless_taken_over(serve.serve_proposal, parts(), proposal_id) is not None:
-            bell.ring(SWEEP_TASK, Verb.SWEEP)
+            bell.ring_for_all()
 
     @app.task(name=CHAIN_TASK)  # type: ignore[untyped-decorator]  # likewise
     def chain(chain_id: int) -> None:
@@ -133,7 +155,7 @@ def carry_on(parts: WorkerParts, bell: Doorbell, request_id: str) -> None:
         if verb:
             bell.ring(REQUEST_TASK, verb, request_id)
     if len(states) > 1 or (states and states[-1] in TERMINAL):
-        bell.ring(SWEEP_TASK, Verb.SWEEP)  # its proposal and its events have rows of their own
+        bell.ring_for_all()  # its proposal and its events have rows of their own
 
 
 def look_and_ring(parts: WorkerParts, bell: Doorbell, chain_id: int) -> None:

@@ -1,5 +1,6 @@
 """When to try again: back-off of steps, looks at the Safe, and the schedule of webhook deliveries. Pure."""
 
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -30,6 +31,15 @@ OTHER_PER_PROPOSAL: Final = 15
 
 WEBHOOK_RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 86400, 86400)
 """Waits after failed delivery attempts; with the first attempt there are 14 over about 4 days."""
+
+
+SPREAD: Final = 0.2
+"""By up to such a part are waits longer of what many rows may have begun at once."""
+
+
+def jitter_of(row_id: str) -> float:
+    """From 0 to 1: always the same for a row, another for each."""
+    return zlib.crc32(row_id.encode()) / 0xFFFFFFFF
 
 
 def step_backoff(failed_attempts: int, retry_after: float | None = None) -> float:
@@ -107,7 +117,7 @@ def webhook_retry_after(failed_attempts: int, retry_after: float | None = None, 
     """
     if failed_attempts > len(WEBHOOK_RETRY_SECONDS):
         return None
-    wait = WEBHOOK_RETRY_SECONDS[failed_attempts - 1] * (1.0 + 0.2 * jitter)
+    wait = WEBHOOK_RETRY_SECONDS[failed_attempts - 1] * (1.0 + SPREAD * jitter)
     if retry_after is not None:
         wait = max(wait, min(retry_after, 86400.0))
     return wait

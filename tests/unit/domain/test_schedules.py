@@ -1,3 +1,4 @@
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from service.domain.schedules import (
     STEP_BACKOFF_SECONDS,
     WEBHOOK_RETRY_SECONDS,
     SafePace,
+    jitter_of,
     safe_service_backoff,
     step_backoff,
     webhook_retry_after,
@@ -85,6 +87,15 @@ class TestTheSafe:
             300,
             300,
         ]
+
+
+class TestJitter:
+    def test_it_is_always_the_same_for_a_row_and_lies_evenly_over_rows(self) -> None:
+        jitters = [jitter_of(f"prop_{number:032x}") for number in range(1000)]
+        assert jitters == [jitter_of(f"prop_{number:032x}") for number in range(1000)]
+        tenths = Counter(int(jitter * 10) for jitter in jitters)
+        assert set(tenths) == set(range(10))
+        assert max(tenths.values()) < 2 * min(tenths.values())
 
 
 class TestWebhooks:
