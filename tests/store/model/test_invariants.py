@@ -73,6 +73,15 @@ BREAKS: Final[dict[str, Break]] = {
     "a token that is told": Break(f"UPDATE change_requests SET detail = '{TOKEN_PREFIX}000000000001'"),  # noqa: S608 - likewise
     "a token that is kept": Break(r"UPDATE change_requests SET state = 'committed', commit_token_sealed = '\x01'"),
     "a token that is not known": Break(r"UPDATE change_requests SET commit_token_fingerprint = '\x03'"),
+    "a commit began that was held": Break(
+        "UPDATE change_requests SET commit_attempted_at = now(), commit_policy = 'hold', released_at = NULL"
+    ),
+    "a commit began before its time": Break(
+        "UPDATE change_requests SET commit_attempted_at = now(), not_before = now() + interval '1 second'"
+    ),
+    "a commit began beside a freeze": Break(
+        "UPDATE workspaces SET commits_frozen_at = now(); UPDATE change_requests SET commit_attempted_at = now()"
+    ),
     "posted before it was stored": Break("SELECT 1", posts=("0x01",)),
     "two commits were accepted": Break(_TWO_TOKENS, commits=(b"\x01", b"\x02")),
     "committed with a token that nobody held": Break("SELECT 1", commits=(b"\x03",)),
@@ -100,7 +109,7 @@ def test_it_is_found(world: World, what: str):
     with world.database.engine.connect() as connection:
         for statement in made.sql.split("; "):
             connection.execute(text(statement))
-        outside = {"posts": [*world.queue.posts, *made.posts], "commits": list(made.commits)}
+        outside = {"posts": [*world.queue.posts, *made.posts], "commits": list(made.commits), "begun": []}
         found = connection.exec_driver_sql(VIOLATIONS.sql, outside)
         assert what in {row[0] for row in found}
         connection.rollback()

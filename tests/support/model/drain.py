@@ -16,6 +16,7 @@ def drain(world: World) -> None:
     for part in (world.chain, world.queue, world.receiver, *world.cvms):
         part.heal()
         part.down = None
+    world.unfreeze()
     world.chain.lag = 0
     world.receiver.status = 204
     for cvm in world.cvms:
@@ -33,6 +34,8 @@ def _one_round(world: World) -> None:
     world.let_pass(61)
     for cvm in world.cvms:
         world.finish(cvm.number, OperationStatus.COMPLETED)
+    for request_id in world.held():
+        world.release(request_id)
     waiting = select(ChangeRequest.compose_hash, ChangeRequest.device_id).where(
         ChangeRequest.state == State.PROPOSED.value
     )

@@ -55,7 +55,15 @@ class Choice:
 
 def _submit_patch(world: World, by: Choice) -> None:
     if len(world.live()) < MOST_LIVE:
-        world.submit(by.cvm, by.update, None, days=1 if by.which == 0 else 30, on_conflict=by.on_conflict)
+        world.submit(
+            by.cvm,
+            by.update,
+            None,
+            days=1 if by.which == 0 else 30,
+            on_conflict=by.on_conflict,
+            held=by.which == 2,
+            later=1200.0 if by.which == 4 else None,
+        )
 
 
 def _submit_prepared(world: World, by: Choice) -> None:
@@ -68,6 +76,10 @@ def _of_live(world: World, by: Choice, act: Callable[[str], None]) -> None:
     live = world.live()
     if live:
         act(live[by.which % len(live)])
+
+
+def _freeze(world: World, by: Choice) -> None:
+    (world.freeze if by.which < 3 else world.unfreeze)()
 
 
 def _hand_in(world: World, by: Choice) -> None:
@@ -139,6 +151,8 @@ HAPPENINGS: Final[Mapping[str, Callable[[World, Choice], object]]] = {
     "submit a patch": _submit_patch,
     "submit a prepared update": _submit_prepared,
     "cancel": lambda world, by: _of_live(world, by, world.cancel),
+    "release": lambda world, by: _of_live(world, by, world.release),
+    "commits are frozen or may follow": _freeze,
     "ask for a fresh token": lambda world, by: _of_live(world, by, world.refresh),
     "hand in a token": _hand_in,
     "prepare elsewhere": lambda world, by: world.prepare_elsewhere(by.cvm, by.update),

@@ -106,6 +106,14 @@ UNION ALL
 SELECT 'committed with a token that nobody held', encode(used, 'hex') FROM unnest(%(commits)s::bytea[]) used
  WHERE NOT EXISTS (SELECT FROM commit_tokens t WHERE t.fingerprint = used)
 UNION ALL
+SELECT 'a commit began that was held', id FROM change_requests
+ WHERE commit_attempted_at IS NOT NULL AND commit_policy = 'hold' AND released_at IS NULL
+UNION ALL
+SELECT 'a commit began before its time', id FROM change_requests WHERE commit_attempted_at < not_before
+UNION ALL
+SELECT 'a commit began beside a freeze', r.id FROM change_requests r JOIN workspaces w ON w.id = r.workspace_id
+ WHERE w.commits_frozen_at IS NOT NULL AND r.commit_attempted_at IS NOT NULL AND r.id <> ALL(%(begun)s::text[])
+UNION ALL
 SELECT 'a token that is not known', r.id FROM change_requests r WHERE r.commit_token_fingerprint IS NOT NULL
  AND NOT EXISTS (SELECT FROM commit_tokens t WHERE t.fingerprint = r.commit_token_fingerprint)
 """,  # noqa: S608 - our own names
@@ -121,7 +129,7 @@ def check(world: World) -> None:
     """Nothing in the database is what must never be, and what the outside accepted from us, it knows, once."""
     commits = [one for cvm in world.cvms for one in cvm.accepted if one.by_service]
     spent = [world.database.sealer.fingerprint(one.token) for one in commits]
-    found = world.database.execute(VIOLATIONS, {"posts": world.queue.posts, "commits": spent})
+    found = world.database.execute(VIOLATIONS, {"posts": world.queue.posts, "commits": spent, "begun": world.begun})
     assert not found, found
     assert all(one.approved for one in commits), "committed without a final approval"
     _follow_chains(world)

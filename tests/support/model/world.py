@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -12,9 +13,10 @@ from service.domain.calls import SafeCall, approval_call, rejection_call
 from service.domain.chain import FactKind
 from service.domain.conflicts import OnConflict
 from service.domain.errors import CountersignError, LeaseLost
+from service.domain.gates import CommitPolicy
 from service.domain.phala_facts import AppliedAtOnce, OperationStatus
 from service.ports import QueuedTransaction
-from service.store import inbound, observations, outbox, refreshing, requests, wishes
+from service.store import freezes, inbound, observations, outbox, refreshing, requests, wishes
 from service.store.columns import Base
 from service.store.database import Database, Prepared
 from service.store.leases import LeaseKeeper
@@ -66,6 +68,8 @@ class World:
         self.cvms = [ModelCvm(self.interrupts, self.clock, self.chain, number) for number in range(3)]
         self.receiver = ModelReceiver(self.interrupts)
         self.removed: set[str] = set()
+        self.begun: list[str] = []
+        """Requests whose commit had begun when commits were frozen the last time."""
         self.cancelled: set[str] = set()
         """Requests whose cancel was accepted."""
         self.workspace = rows.workspace(database, webhooks=[("https://receiver.example/hook", SecretStr(SECRET))])
@@ -105,7 +109,12 @@ class World:
         prepared: PreparedUpdate | None,
         days: int,
         on_conflict: OnConflict = OnConflict.REFUSE,
+        *,
+        held: bool = False,
+        later: float | None = None,
     ) -> None:
+        """Submit a change request, which is ``held`` until somebody releases it, or so many seconds."""
+        not_before = None if later is None else self.clock.now() + timedelta(seconds=later)
         submission = Submission(
             workspace_id=self.workspace,
             cvm_id=self.cvms[cvm].info.vm_uuid,
@@ -116,6 +125,8 @@ class World:
             warnings=(),
             deadline_seconds=days * 86400,
             on_conflict=on_conflict,
+            commit_policy=CommitPolicy.HOLD if held else None,
+            not_before=not_before,
         )
         self._ask(lambda: requests.submit(self.database, submission, self.clock.now(), rows.ACTOR))
 
@@ -123,6 +134,23 @@ class World:
         now = self.clock.now()
         if self._ask(lambda: wishes.wish_cancel(self.database, self.workspace, request_id, now, rows.ACTOR)):
             self.cancelled.add(request_id)
+
+    def release(self, request_id: str) -> None:
+        self._ask(lambda: wishes.release(self.database, self.workspace, request_id, self.clock.now(), rows.ACTOR))
+
+    def freeze(self) -> None:
+        """No commit may begin from now on."""
+        self.transitions += 1
+        freezes.freeze(self.database, self.workspace, "a reason", self.clock.now(), rows.ACTOR)
+        self.begun = self._ids(_BEGUN)
+
+    def unfreeze(self) -> None:
+        self.transitions += 1
+        freezes.unfreeze(self.database, self.workspace, rows.ACTOR)
+
+    def held(self) -> list[str]:
+        """Change requests whose commits wait until somebody releases them."""
+        return self._ids(_HELD)
 
     def refresh(self, request_id: str) -> None:
         now = self.clock.now()
@@ -299,6 +327,12 @@ class World:
 _IS_DUE: Final = "due_at <= clock_timestamp() AND (lease_until IS NULL OR lease_until < clock_timestamp())"
 _BORN: Final = "FROM change_requests r JOIN events e ON e.change_request_id = r.id AND e.seq = 1"
 _LIVE: Final = Prepared(f"SELECT r.id {_BORN} WHERE due_at IS NOT NULL ORDER BY e.position", {})
+_BEGUN: Final = Prepared("SELECT id FROM change_requests WHERE commit_attempted_at IS NOT NULL", {})
+_HELD: Final = Prepared(
+    f"SELECT r.id {_BORN} WHERE r.reason IN ('held_for_release', 'held_after_failure') AND due_at IS NOT NULL"
+    " ORDER BY e.position",
+    {},
+)
 _DUE_REQUESTS: Final = Prepared(f"SELECT r.id {_BORN} WHERE {_IS_DUE} ORDER BY e.position", {})
 _DUE_PROPOSALS: Final = Prepared(f"SELECT id FROM proposals WHERE {_IS_DUE} ORDER BY created_at", {})  # noqa: S608 - our own names
 
