@@ -8,9 +8,10 @@ from tests.support.model.world import World
 
 
 def tell(database: Database, seed: int, steps: int) -> World:
-    """A world after so many happenings, between which workers go on; everything follows from the seed."""
+    """A world after a submission and so many happenings, between which workers go on; all follows from the seed."""
     roll = random.Random(seed)  # noqa: S311 - a mixture, no secret
     world = World(database, hears=True)
+    HAPPENINGS["submit a patch"](world, Choice(cvm=0, patch=0, which=1, after=False))
     go_on(world, roll, steps)
     return world
 
