@@ -14,7 +14,7 @@ from service.domain.errors import CountersignError, CvmBusy, LeaseLost, Unreacha
 from service.domain.origin import approval_origin, rejection_origin
 from service.domain.outcomes import Outcome, ProposalOutcome, Wait, stop
 from service.domain.reasons import BLOCKS_WORKSPACE, Reason
-from service.domain.schedules import SPREAD, SafePace, blocked_backoff, jitter_of, safe_service_backoff, step_backoff
+from service.domain.schedules import SafePace, blocked_backoff, jitter_of, safe_service_backoff, spread, step_backoff
 from service.domain.snapshots import ProposalState
 from service.domain.states import State
 from service.ports import Phala
@@ -256,7 +256,7 @@ def _proposal_step(parts: WorkerParts, lease: Lease, proposal: domain.Proposal, 
         case _:
             timings = parts.timings
             shared_by = proposals.count_open(parts.database)
-            poll = timings.safe_poll * (1.0 + SPREAD * jitter_of(proposal.id))  # those proposed together drift apart
+            poll = spread(timings.safe_poll, jitter_of(proposal.id))
             pace = SafePace(poll, shared_by, timings.safe_requests_per_month)
             return signatures(proposal, chain=chain, queue=queue, proposer=signer.address, clock=clock, pace=pace)
 

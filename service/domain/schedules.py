@@ -32,14 +32,17 @@ OTHER_PER_PROPOSAL: Final = 15
 WEBHOOK_RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 86400, 86400)
 """Waits after failed delivery attempts; with the first attempt there are 14 over about 4 days."""
 
-
-SPREAD: Final = 0.2
-"""By up to such a part are waits longer of what many rows may have begun at once."""
+_SPREAD: Final = 0.2
 
 
 def jitter_of(row_id: str) -> float:
     """From 0 to 1: always the same for a row, another for each."""
     return zlib.crc32(row_id.encode()) / 0xFFFFFFFF
+
+
+def spread(seconds: float, jitter: float) -> float:
+    """A wait up to a fifth longer, by a ``jitter`` from 0 to 1, so that what began together does not come together."""
+    return seconds * (1.0 + _SPREAD * jitter)
 
 
 def step_backoff(failed_attempts: int, retry_after: float | None = None) -> float:
@@ -117,7 +120,7 @@ def webhook_retry_after(failed_attempts: int, retry_after: float | None = None, 
     """
     if failed_attempts > len(WEBHOOK_RETRY_SECONDS):
         return None
-    wait = WEBHOOK_RETRY_SECONDS[failed_attempts - 1] * (1.0 + SPREAD * jitter)
+    wait = spread(WEBHOOK_RETRY_SECONDS[failed_attempts - 1], jitter)
     if retry_after is not None:
         wait = max(wait, min(retry_after, 86400.0))
     return wait

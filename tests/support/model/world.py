@@ -13,11 +13,11 @@ from service.domain.calls import SafeCall, approval_call, rejection_call
 from service.domain.chain import FactKind
 from service.domain.conflicts import OnConflict
 from service.domain.errors import CountersignError, LeaseLost
-from service.domain.gates import CommitPolicy
+from service.domain.gates import NEEDS_A_PERSON, CommitPolicy
 from service.domain.phala_facts import AppliedAtOnce, OperationStatus
 from service.ports import QueuedTransaction
 from service.store import freezes, inbound, observations, outbox, refreshing, requests, wishes
-from service.store.columns import Base
+from service.store.columns import Base, one_of
 from service.store.database import Database, Prepared
 from service.store.leases import LeaseKeeper
 from service.store.requests import PreparedUpdate, Submission
@@ -149,7 +149,7 @@ class World:
         freezes.unfreeze(self.database, self.workspace, rows.ACTOR)
 
     def held(self) -> list[str]:
-        """Change requests whose commits wait until somebody releases them."""
+        """Change requests whose commits wait for a person."""
         return self._ids(_HELD)
 
     def refresh(self, request_id: str) -> None:
@@ -329,9 +329,7 @@ _BORN: Final = "FROM change_requests r JOIN events e ON e.change_request_id = r.
 _LIVE: Final = Prepared(f"SELECT r.id {_BORN} WHERE due_at IS NOT NULL ORDER BY e.position", {})
 _BEGUN: Final = Prepared("SELECT id FROM change_requests WHERE commit_attempted_at IS NOT NULL", {})
 _HELD: Final = Prepared(
-    f"SELECT r.id {_BORN} WHERE r.reason IN ('held_for_release', 'held_after_failure') AND due_at IS NOT NULL"
-    " ORDER BY e.position",
-    {},
+    f"SELECT r.id {_BORN} WHERE {one_of('r.reason', NEEDS_A_PERSON)} AND due_at IS NOT NULL ORDER BY e.position", {}
 )
 _DUE_REQUESTS: Final = Prepared(f"SELECT r.id {_BORN} WHERE {_IS_DUE} ORDER BY e.position", {})
 _DUE_PROPOSALS: Final = Prepared(f"SELECT id FROM proposals WHERE {_IS_DUE} ORDER BY created_at", {})  # noqa: S608 - our own names

@@ -14,6 +14,7 @@ from service.domain.schedules import (
     SafePace,
     jitter_of,
     safe_service_backoff,
+    spread,
     step_backoff,
     webhook_retry_after,
 )
@@ -96,6 +97,9 @@ class TestJitter:
         tenths = Counter(int(jitter * 10) for jitter in jitters)
         assert set(tenths) == set(range(10))
         assert max(tenths.values()) < 2 * min(tenths.values())
+
+    def test_a_wait_is_up_to_a_fifth_longer(self) -> None:
+        assert [spread(60.0, jitter) for jitter in (0.0, 0.5, 1.0)] == [60.0, 66.0, 72.0]
 
 
 class TestWebhooks:
